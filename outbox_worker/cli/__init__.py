@@ -1,0 +1,52 @@
+"""The command line: one module per noun, imported only when its command is called, so that every command starts fast."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+import click
+
+from outbox_worker import __version__
+from outbox_worker.errors import OutboxWorkerError
+
+COMMANDS = {
+    "demo": "See the whole job done in a minute: a shop, InBoost's stand-in with faults, the worker, a verdict.",
+    "run": "Deliver: the daemon.",
+    "sandbox": "A stand-in for InBoost over real HTTP, with a ledger and faults that can be switched on.",
+    "schema": "Install, uninstall or print the database side.",
+    "status": "What waits, what is in doubt, what a person must look at.",
+}
+
+
+class Commands(click.Group):
+    """Finds a command in the module of its name."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = getattr(import_module(f"{__name__}.{cmd_name}"), cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        # The texts stand in COMMANDS, so that --help imports none of the modules.
+        with formatter.section("Commands"):
+            formatter.write_dl(sorted(COMMANDS.items()))
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="outbox-worker")
+def group() -> None:
+    """Deliver what the accounting database records to InBoost, exactly once in effect, in order per customer."""
+
+
+def main() -> None:
+    """Run a command; show a person's mistake as a sentence, never as a trace back."""
+    try:
+        group(prog_name="outbox-worker")
+    except OutboxWorkerError as error:
+        click.echo(f"outbox-worker: {error}", err=True)
+        sys.exit(error.exit_status)

@@ -1,0 +1,59 @@
+"""What can go wrong that a person must put right, each with the exit status that scripts and systemd see.
+
+    OutboxWorkerError            70  a bug, or something nobody foresaw
+    ├── ConfigurationError       78  a setting is missing, unknown or contradicts another (EX_CONFIG)
+    ├── SchemaMismatch           78  the database schema is not the one this version works with
+    ├── DatabaseUnavailable      69  the database cannot be reached, and this command cannot wait (EX_UNAVAILABLE)
+    ├── InBoostUnavailable       69  InBoost cannot be reached, and this command cannot wait
+    ├── VerdictFailed             1  the demo found something lost, doubled or out of order
+    └── Unsendable               65  an event that cannot be made into a request (EX_DATAERR)
+
+The network's doings are values (`records.Exchange`), never exceptions: a refused connection is an everyday outcome.
+The numbers are those of sysexits.h; systemd is told not to restart on 78.
+"""
+
+
+class OutboxWorkerError(Exception):
+    """Say what happened, where, and what to do next; never carry a secret or a whole phone number."""
+
+    exit_status = 70
+
+
+class ConfigurationError(OutboxWorkerError):
+    """Name the file, the key and the remedy."""
+
+    exit_status = 78
+
+
+class SchemaMismatch(OutboxWorkerError):
+    """Name both versions and the command that brings them together."""
+
+    exit_status = 78
+
+
+class DatabaseUnavailable(OutboxWorkerError):
+    """Name the server, without its password."""
+
+    exit_status = 69
+
+
+class InBoostUnavailable(OutboxWorkerError):
+    """Name the address and what was tried."""
+
+    exit_status = 69
+
+
+class VerdictFailed(OutboxWorkerError):
+    """Say how many events were lost, doubled, out of order."""
+
+    exit_status = 1
+
+
+class Unsendable(OutboxWorkerError):
+    """Say which field of the event is missing or wrong; `waits` when a later correction of the client can mend it."""
+
+    exit_status = 65
+
+    def __init__(self, reason: str, *, waits: bool = False) -> None:
+        super().__init__(reason)
+        self.waits = waits
