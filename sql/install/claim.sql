@@ -1,0 +1,18 @@
+-- Claim: an attempt that has begun and is not concluded. Committed before anything leaves; deleted by the conclusion.
+-- The primary key is the promise that a lane never has two requests in flight. Worker, delivery and number together are the
+-- fence: a conclusion that does not find its claim has been overtaken and changes nothing.
+-- A claim older than the request time-out belongs to a worker that is gone (or dazed): its request may have been acted
+-- upon, so whoever takes it over treats the delivery as in doubt.
+create table if not exists outbox.claim (
+    lane        bigint primary key,
+    delivery_id bigint not null,
+    number      integer not null check (number >= 1),
+    purpose     text not null check (purpose in ('send', 'inquire')),
+    worker      uuid not null,      -- drawn anew each time that a worker starts
+    claimed_at  timestamptz not null default clock_timestamp()
+);
+alter table outbox.claim owner to outbox_owner;
+alter table outbox.claim set (
+    autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000,
+    autovacuum_vacuum_insert_threshold = -1, autovacuum_vacuum_cost_delay = 1
+);

@@ -1,0 +1,16 @@
+-- Destination: where deliveries go, `api` or a hook, and whether anything may go there now.
+-- Written by the relays (rest, failures, pause) and by people (pause, resume); read by every relay in every round, so that
+-- what one worker learns of a destination binds all of them.
+create table if not exists outbox.destination (
+    destination   text primary key,
+    paused_at     timestamptz,
+    pause_reason  text,
+    failure_count integer not null default 0 check (failure_count >= 0),  -- in a row; back to 0 with any answer
+    rest_until    timestamptz not null default '-infinity',               -- nothing is sent before
+    constraint a_pause_has_a_reason check ((paused_at is null) = (pause_reason is null))
+);
+alter table outbox.destination owner to outbox_owner;
+
+insert into outbox.destination (destination)
+values ('api'), ('accrual_hook'), ('redemption_hook'), ('purchase_hook'), ('expiry_hook')
+on conflict do nothing;

@@ -1,0 +1,21 @@
+-- Event: a fact, recorded in the transaction that made it true. Immutable, append-only, written only by record_event.
+-- The event id is the fact's own name, kind and source id, so the same fact recorded again meets this primary key.
+-- It is a readable text and not a hash because neighbours in time are then neighbours in the index: a random key would
+-- touch another page with each sale, and the accounting database would pay for that in write-ahead log.
+-- The payload is json, not jsonb: it is stored and sent as it was recorded, with the scale of every number.
+create table if not exists outbox.event (
+    event_id    text collate "C" primary key,
+    sequence    bigint not null generated always as identity,  -- order of recording, for readers of the log; has holes
+    kind        text not null,
+    source_id   text not null,                                 -- names the fact in the accounting system, for all time
+    customer_id text,
+    occurred_at timestamptz not null,
+    recorded_at timestamptz not null default clock_timestamp(),
+    historic    boolean not null,
+    payload     json not null,
+    constraint the_id_names_the_fact check (event_id = kind || ':' || source_id)
+);
+alter table outbox.event owner to outbox_owner;
+
+-- Pages are filled in order of time, so a block range index finds a window of days and costs a writer next to nothing.
+create index if not exists event_recorded_at on outbox.event using brin (recorded_at) with (autosummarize = on);

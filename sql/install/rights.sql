@@ -1,0 +1,14 @@
+-- Rights: PUBLIC has none. The worker may not insert events or deliveries except through record_event, and may not rewrite
+-- the journal.
+revoke all on all tables in schema outbox from public;
+revoke all on all functions in schema outbox from public;
+grant usage on schema outbox to outbox_worker;
+grant select on all tables in schema outbox to outbox_worker;
+grant update, delete on outbox.delivery to outbox_worker;
+grant insert, update, delete on outbox.claim to outbox_worker;
+grant insert on outbox.attempt to outbox_worker;
+grant update on outbox.destination to outbox_worker;
+grant update (enabled) on outbox.route to outbox_worker;
+grant update (repaired_at) on outbox.capture_failure to outbox_worker;
+grant execute on function outbox.record_event(text, text, text, json, timestamptz, boolean) to outbox_worker;
+grant execute on function outbox.lane_of(text, text), outbox.schema_version() to outbox_worker;
