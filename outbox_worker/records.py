@@ -123,14 +123,14 @@ class Verdict:
     """What becomes of the delivery, and what was learned of its destination.
 
     `due_at` is set with RETRY and INQUIRE. `counts` says whether the attempt is charged to the retry timetable.
-    `rest_until` is when the whole destination may be tried again, where it asked for that.
+    `rest_s` is for how long the whole destination is to be left alone, where it asked for that.
     """
 
     action: Action
     due_at: datetime | None = None
     counts: bool = False
     standing: Standing = Standing.UNSAID
-    rest_until: datetime | None = None
+    rest_s: float = 0.0
     reason: str = ""
 
 
@@ -141,6 +141,7 @@ class Conclusion:
     claim: Claim
     outcome: Outcome
     verdict: Verdict
-    exchange: Exchange | None  # None when nothing was sent
-    digest: bytes | None  # SHA-256 of the body that was sent
-    begun_at: datetime
+    exchange: Exchange | None  # None when nothing was sent, or the worker that sent it is gone
+    digest: bytes | None = None  # SHA-256 of the body that was sent
+    excerpt: str | None = None  # the beginning of the answer
+    due_in_s: float = 0.0  # from now until the verdict's `due_at`

@@ -33,9 +33,11 @@ create table if not exists outbox.delivery (
 );
 alter table outbox.delivery owner to outbox_owner;
 
--- What the relay looks through for new work, in order of arrival. On the common way a delivery is inserted and deleted,
+-- What the relay looks through for new work, in order of arrival at each
+-- destination, so that one that is slow or paused holds up no other. On the common way a delivery is inserted and deleted,
 -- never updated, so this index costs no update its shortcut.
-create index if not exists delivery_open on outbox.delivery (delivery_id) where state in ('pending', 'in_doubt');
+create index if not exists delivery_open on outbox.delivery (destination, delivery_id)
+    where state in ('pending', 'in_doubt');
 
 -- Rows come and go fast here: vacuum by their number, not by their share.
 alter table outbox.delivery set (

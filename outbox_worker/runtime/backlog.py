@@ -1,0 +1,144 @@
+"""What waits, as this worker knows it, over all destinations: what to look for, what to claim, how it moves on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from random import random
+
+from outbox_worker.database.outbox import REREAD_MAX, Answer, DestinationNote, Look, Turn
+from outbox_worker.records import Action, Claim, Conclusion, Standing, Verdict
+from outbox_worker.rules.destination import Destination
+from outbox_worker.rules.lanes import Due
+from outbox_worker.rules.schedule import Timetable
+
+LOOK_MAX = 2000  # deliveries of a destination that one look reads
+REREADS_MAX = 64  # lanes that one turn reads anew
+LOST_AGAIN_S = 0.05  # until a lane that somebody else is at is read again
+
+
+class Backlog:
+    """Plans a turn and takes its answer in. `continues` are the verdicts that let a lane go on although its head stays."""
+
+    def __init__(self, destinations: Iterable[Destination], rest: Timetable, continues: frozenset[Action]) -> None:
+        self._destinations = {destination.name: destination for destination in destinations}
+        self._rest = rest
+        self._continues = continues
+        self._of_lane: dict[int, Destination] = {}  # of lanes that a turn or a request is about
+        self._verdicts: dict[str, list[Verdict]] = {}  # since the last turn, by destination
+        self._unclaimed: list[Due] = []
+        self._unfinished = False  # the last look did not come to the end
+
+    def plan(self, turn: Turn, now_s: float, *, claim: bool, look: bool) -> None:
+        """Put into the turn what was learned of destinations, what may be claimed, and where to look."""
+        turn.notes = [self._note(name, verdicts) for name, verdicts in self._verdicts.items()]
+        turn.notes = [note for note in turn.notes if note is not None]
+        turn.unclaimed, self._unclaimed = self._unclaimed, []
+        if not claim:
+            return
+        for destination in self._destinations.values():
+            self._plan(turn, destination, now_s, look=look)
+
+    def take_in(self, turn: Turn, answer: Answer, began_s: float, now_s: float) -> bool:
+        """Take the answer to a turn in; return whether it brought anything new to do."""
+        self._verdicts.clear()
+        self._begin(turn, answer.claims, now_s)
+        for state in answer.destinations:
+            if destination := self._destinations.get(state.destination):
+                destination.paused = state.paused
+                destination.failure_count = state.failure_count
+                destination.rests_until_s = now_s + state.rest_s if state.rest_s else 0.0
+        self._reread(turn, answer, now_s)
+        return self._found(turn, answer, began_s, now_s) > 0
+
+    def move_on(self, conclusion: Conclusion, now_s: float) -> None:
+        """An attempt that this worker made is over: free its slot, and let its lane do what the verdict says."""
+        claim, action = conclusion.claim, conclusion.verdict.action
+        destination = self._of_lane.pop(claim.lane)
+        destination.in_flight -= 1
+        if action is Action.ACKNOWLEDGE or action in self._continues:
+            destination.lanes.done(claim.lane)
+        elif action in (Action.RETRY, Action.INQUIRE):
+            destination.lanes.put_off(claim.lane, now_s + conclusion.due_in_s)
+        else:
+            destination.lanes.drop(claim.lane)
+        if conclusion.verdict.standing is not Standing.UNSAID:
+            self._verdicts.setdefault(destination.name, []).append(conclusion.verdict)
+
+    def look_again(self) -> None:
+        """Make the next looks full ones."""
+        for destination in self._destinations.values():
+            destination.reading.ask_full()
+
+    def forget(self, busy: set[int]) -> None:
+        """The connection was lost: read everything again, but for the lanes whose heads are on their way."""
+        self._of_lane = {lane: destination for lane, destination in self._of_lane.items() if lane in busy}
+        self._unclaimed = []
+        for destination in self._destinations.values():
+            destination.forget(busy)
+
+    def is_idle(self, now_s: float) -> bool:
+        """Tell whether nothing that is known could be done now."""
+        return not self._unfinished and not any(
+            destination.has_work(now_s) for destination in self._destinations.values()
+        )
+
+    def next_wake_s(self, now_s: float) -> float:
+        """Return when something may become possible that is not now."""
+        return min(destination.next_wake_s(now_s) for destination in self._destinations.values())
+
+    def _plan(self, turn: Turn, destination: Destination, now_s: float, *, look: bool) -> None:
+        destination.lanes.wake(now_s)
+        taken = destination.lanes.take(destination.room(now_s))
+        unread = destination.lanes.unread(REREADS_MAX)
+        self._of_lane.update((due.lane, destination) for due in taken)
+        self._of_lane.update((lane, destination) for lane in unread)
+        turn.candidates += taken
+        turn.rereads += unread
+        count_max = destination.look_max(LOOK_MAX) if look else 0
+        if count_max:
+            turn.looks.append(Look(destination.name, destination.reading.begin(now_s), count_max))
+
+    def _begin(self, turn: Turn, claims: list[Claim], now_s: float) -> None:
+        claimed = {claim.lane for claim in claims}
+        for due in turn.candidates:
+            if due.lane in claimed:
+                self._of_lane[due.lane].in_flight += 1
+            else:
+                self._of_lane.pop(due.lane).lanes.lose(due.lane, now_s + LOST_AGAIN_S)
+                self._unclaimed.append(due)
+
+    def _reread(self, turn: Turn, answer: Answer, now_s: float) -> None:
+        found: dict[int, list[Due]] = {lane: [] for lane in turn.rereads}
+        for due in answer.reread:
+            found[due.lane].append(_on_our_clock(due, now_s))
+        for lane, dues in found.items():
+            self._of_lane.pop(lane).lanes.reread(lane, dues, complete=len(dues) < REREAD_MAX)
+
+    def _found(self, turn: Turn, answer: Answer, began_s: float, now_s: float) -> int:
+        new_count, self._unfinished = 0, False
+        for look in turn.looks:
+            destination = self._destinations[look.destination]
+            found = answer.found.get(look.destination, [])
+            complete = len(found) < look.count_max
+            last_id = found[-1].delivery_id if found else None
+            new_count += destination.lanes.admit(_on_our_clock(due, now_s) for due in found)
+            destination.reading.end(look.after, last_id, complete=complete, took_s=now_s - began_s, now_s=now_s)
+            self._unfinished |= not complete
+        return new_count
+
+    def _note(self, name: str, verdicts: list[Verdict]) -> DestinationNote | None:
+        """Return what is to be written down of a destination, or None if it is known already."""
+        destination = self._destinations[name]
+        closed = next((verdict.reason for verdict in verdicts if verdict.standing is Standing.CLOSED), None)
+        well = any(verdict.standing is Standing.WELL for verdict in verdicts)
+        rest_s = max((verdict.rest_s for verdict in verdicts), default=0.0)
+        if well and not destination.failure_count and not closed and not rest_s:
+            return None
+        if not well and not rest_s and destination.failure_count + 1 >= destination.failures_max:
+            over = destination.failure_count + 1 - destination.failures_max
+            rest_s = self._rest.wait(over + 1, random()).total_seconds()  # noqa: S311  # spreads, guards nothing
+        return DestinationNote(name, well, 0 if well else 1, rest_s, closed)
+
+
+def _on_our_clock(due: Due, now_s: float) -> Due:
+    return due._replace(due_s=now_s + due.due_s) if due.due_s else due

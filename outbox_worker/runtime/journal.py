@@ -1,0 +1,101 @@
+"""Tells the log and the metrics what happened: every fact once, here.
+
+The log has one wide line per attempt. What is an everyday outcome is told at level info, what a person may want to know at
+warning, what needs a person at error.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import psycopg
+import structlog
+
+from outbox_worker import metrics
+from outbox_worker.database.outbox import DestinationNote
+from outbox_worker.records import Action, Conclusion, Outcome
+
+LEVELS = {
+    Action.ACKNOWLEDGE: "info",
+    Action.RETRY: "warning",
+    Action.INQUIRE: "warning",
+    Action.WAIT_FOR_CLIENT: "warning",
+    Action.HOLD: "error",
+    Action.DEAD_LETTER: "error",
+}
+
+
+class Journal:
+    """Writes to structlog and to the Prometheus registry. `worker` names this process in every line."""
+
+    def __init__(self, worker: str) -> None:
+        self._log: Any = structlog.get_logger("outbox_worker.relay").bind(worker=worker)
+        self._database_is_lost = False
+
+    def concluded(self, conclusion: Conclusion, now: datetime) -> None:
+        """One attempt: one line, one count."""
+        claim, verdict, exchange = conclusion.claim, conclusion.verdict, conclusion.exchange
+        metrics.attempts.labels(claim.operation, claim.purpose, conclusion.outcome, verdict.action).inc()
+        line: dict[str, Any] = {
+            "event_id": claim.event_id,
+            "operation": claim.operation,
+            "destination": claim.destination,
+            "number": claim.number,
+            "purpose": claim.purpose,
+            "outcome": conclusion.outcome,
+            "verdict": verdict.action,
+        }
+        if exchange is not None:
+            metrics.request_seconds.labels(claim.operation).observe(exchange.took_us / 1e6)
+            line |= {"status": exchange.status, "evidence": exchange.evidence, "took_us": exchange.took_us}
+        if verdict.action is Action.ACKNOWLEDGE:
+            lag_s = (now - claim.recorded_at).total_seconds()
+            metrics.delivered_seconds.labels(claim.operation).observe(lag_s)
+            line["lag_ms"] = round(lag_s * 1000, 1)
+        if verdict.reason:
+            line["reason"] = verdict.reason
+        if verdict.due_at is not None:
+            line["due_in_s"] = round(conclusion.due_in_s, 3)
+        level = "warning" if conclusion.outcome is Outcome.DUPLICATE else LEVELS[verdict.action]
+        getattr(self._log, level)("attempt", **line)
+
+    def overtaken(self, conclusion: Conclusion) -> None:
+        """A conclusion that came too late."""
+        claim = conclusion.claim
+        metrics.overtaken.labels(claim.operation).inc()
+        self._log.warning(
+            "overtaken",
+            event_id=claim.event_id,
+            operation=claim.operation,
+            number=claim.number,
+            outcome=conclusion.outcome,
+            reason="the claim is not ours any more: concluded before, or taken over; nothing was changed",
+        )
+
+    def noted(self, note: DestinationNote) -> None:
+        """A destination that fails, is well again, or had to be paused."""
+        if note.pause_reason is not None:
+            metrics.destination_pauses.labels(note.destination).inc()
+            self._log.error("destination paused", destination=note.destination, reason=note.pause_reason)
+        elif note.well:
+            metrics.destination_failing.labels(note.destination).set(0)
+            self._log.info("destination well again", destination=note.destination)
+        else:
+            metrics.destination_failing.labels(note.destination).inc(note.failure_count)
+            self._log.warning("destination failed", destination=note.destination, rest_s=round(note.rest_s, 3))
+
+    def database_lost(self, error: psycopg.Error) -> None:
+        """The connection is gone, or still cannot be had."""
+        metrics.database_losses.inc()
+        metrics.database_up.set(0)
+        log = self._log.info if self._database_is_lost else self._log.error
+        log("database lost", error=str(error).strip(), remedy="nothing: the worker connects again by itself")
+        self._database_is_lost = True
+
+    def database_back(self) -> None:
+        """The connection is there."""
+        metrics.database_up.set(1)
+        if self._database_is_lost:
+            self._log.info("database back")
+        self._database_is_lost = False
