@@ -31,9 +31,10 @@ class OnDoubt(StrEnum):
 class Claim:
     """A delivery that this worker holds durably and will send (or look up) at once."""
 
+    claim_id: int  # the fence: who takes the claim over gives it another
     lane: int
     delivery_id: int
-    number: int  # of this attempt at the delivery, from 1; with lane and delivery it is the fence
+    number: int  # of this attempt at the delivery, from 1
     purpose: Purpose
     event_id: str
     operation: str

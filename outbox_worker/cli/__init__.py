@@ -1,4 +1,4 @@
-"""The command line: one module per noun, imported only when its command is called, so that every command starts fast."""
+"""The command line: one module per noun, imported only when its command is called, so that each starts fast."""
 
 from __future__ import annotations
 

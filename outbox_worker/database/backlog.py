@@ -18,6 +18,7 @@ from sqlalchemy import (
     Uuid,
     distinct,
     func,
+    literal_column,
     select,
 )
 
@@ -33,7 +34,11 @@ backlog_view = Table(
     Column("oldest_due_at", DateTime(timezone=True)),
 )
 claim_table = Table(
-    "claim", _metadata, Column("lane", BigInteger), Column("worker", Uuid), Column("claimed_at", DateTime(timezone=True))
+    "claim",
+    _metadata,
+    Column("lane", BigInteger),
+    Column("worker", Uuid),
+    Column("claimed_at", DateTime(timezone=True)),
 )
 destination_table = Table(
     "destination",
@@ -51,7 +56,9 @@ capture_failure_table = Table(
     Column("kind", Text),
     Column("repaired_at", DateTime(timezone=True)),
 )
-route_table = Table("route", _metadata, Column("operation", Text), Column("destination", Text), Column("enabled", Boolean))
+route_table = Table(
+    "route", _metadata, Column("operation", Text), Column("destination", Text), Column("enabled", Boolean)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,14 +108,18 @@ class Status:
 def read(connection: Connection) -> Status:
     """Read the state of the outbox. Its cost grows with what waits, not with what has been delivered."""
     claims = connection.execute(select(func.count(), func.count(distinct(claim_table.c.worker)))).one()
-    failures = select(func.count()).select_from(capture_failure_table).where(capture_failure_table.c.repaired_at.is_(None))
-    rest = func.nullif(destination_table.c.rest_until, "-infinity").label("rest_until")
+    failures = (
+        select(func.count()).select_from(capture_failure_table).where(capture_failure_table.c.repaired_at.is_(None))
+    )
+    rest = func.nullif(destination_table.c.rest_until, literal_column("'-infinity'::timestamptz")).label("rest_until")
     columns = destination_table.c
     destinations = select(columns.destination, columns.paused_at, columns.pause_reason, columns.failure_count, rest)
     return Status(
         read_at=connection.scalar(select(func.clock_timestamp())) or datetime.min,  # noqa: DTZ901  # never None
         waiting=[Waiting(*row) for row in connection.execute(select(backlog_view))],
-        destinations=[DestinationStatus(*row) for row in connection.execute(destinations.order_by(columns.destination))],
+        destinations=[
+            DestinationStatus(*row) for row in connection.execute(destinations.order_by(columns.destination))
+        ],
         claimed_count=claims[0],
         worker_count=claims[1],
         capture_failure_count=connection.scalar(failures) or 0,

@@ -9,16 +9,16 @@ What a crash leaves, line by line:
     after it commits            what was over is concluded; what was claimed has a claim row and was perhaps sent:
                                 whoever finds the claim older than the request time-out treats it as in doubt
     during the commit           one of the two; a worker that lives on releases, when it is back, the claims that it
-                                knows nothing of (it never sent them) and concludes again (the fence makes that harmless)
+                                knows nothing of (it never sent them) and concludes again (the fence makes that
+                                harmless)
 
-Locks, in this order: claim rows of concluded lanes, their delivery rows, destination rows, delivery rows to be claimed (those
-locked by others are skipped), new claim rows. No statement waits for a lock that accounting holds.
+Locks, in this order: claim rows of concluded lanes, their delivery rows, destination rows, delivery rows to be claimed
+(those locked by others are skipped), new claim rows. No statement waits for a lock that accounting holds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -26,7 +26,8 @@ from uuid import UUID
 import msgspec
 import psycopg
 
-from outbox_worker.database import schema
+from outbox_worker.database import schema, statements
+from outbox_worker.database.turns import Answer, DestinationState, Look, Turn
 from outbox_worker.records import Action, Claim, Conclusion, Outcome, Purpose
 from outbox_worker.rules.lanes import Due
 
@@ -35,8 +36,8 @@ CHANNEL = "outbox"
 REREAD_MAX = 64
 TAKE_OVER_MAX = 100
 
-# The statements are planned once, for tables whose statistics say nothing true for longer than a moment: by index, always.
-# Durability is not the host's default to relax: a claim that is forgotten is a request sent twice.
+# The statements are planned once, for tables whose statistics say nothing true for longer than a moment: by index,
+# always. Durability is not the host's default to relax: a claim that is forgotten is a request sent twice.
 SETTINGS = {
     "synchronous_commit": "on",
     "plan_cache_mode": "force_generic_plan",
@@ -48,190 +49,13 @@ SETTINGS = {
     "statement_timeout": "60s",
     "idle_in_transaction_session_timeout": "60s",
 }
-KEEPALIVE = {"keepalives": 1, "keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3, "tcp_user_timeout": 10000}
-
-# The common end: accepted. The claim is the fence; without it nothing is deleted and nothing is journaled.
-ACKNOWLEDGE = """
-with said as (
-    select * from unnest(%s::bigint[], %s::bigint[], %s::integer[], %s::integer[], %s::smallint[], %s::bytea[], %s::text[])
-        as said (lane, delivery_id, number, took_us, status, digest, excerpt)
-), ended as (
-    delete from outbox.claim claim using said
-    where claim.lane = said.lane and claim.delivery_id = said.delivery_id and claim.number = said.number
-      and claim.worker = %s
-    returning said.*, claim.purpose, claim.worker, claim.claimed_at
-), delivered as (
-    delete from outbox.delivery delivery using ended
-    where delivery.lane = ended.lane and delivery.delivery_id = ended.delivery_id
-    returning delivery.event_id, delivery.operation, ended.*
-), journal as (
-    insert into outbox.attempt
-        (event_id, operation, number, purpose, worker, begun_at, took_us, outcome, evidence, status, verdict, digest, excerpt)
-    select event_id, operation, number, purpose, worker, claimed_at, took_us, 'accepted', 'answered', status, 'acknowledge',
-           digest, excerpt
-    from delivered
-)
-select delivery_id from ended
-"""
-
-# Every other end. `state` is what becomes of the delivery; null: its duty is done and the row goes.
-# What follows a delivery that waits for its client waits with it, so that no look passes over it again and again.
-CONCLUDE = """
-with said as (
-    select * from json_to_recordset(%s::json) as said (
-        lane bigint, delivery_id bigint, number integer, took_us integer, outcome text, evidence text, status smallint,
-        verdict text, state text, due_in_s float8, counts integer, miss_count integer, reason text, digest text, excerpt text)
-), ended as (
-    delete from outbox.claim claim using said
-    where claim.lane = said.lane and claim.delivery_id = said.delivery_id and claim.number = said.number
-      and claim.worker = %s
-    returning said.*, claim.purpose, claim.worker, claim.claimed_at
-), moved as (
-    update outbox.delivery delivery
-    set state = ended.state, due_at = clock_timestamp() + make_interval(secs => ended.due_in_s),
-        attempt_count = ended.number, try_count = delivery.try_count + ended.counts, miss_count = ended.miss_count,
-        reason = ended.reason
-    from ended
-    where delivery.lane = ended.lane and delivery.delivery_id = ended.delivery_id and ended.state is not null
-    returning delivery.event_id, delivery.operation, ended.lane, ended.number
-), followers as (
-    update outbox.delivery delivery
-    set state = 'waiting', reason = 'behind a delivery that waits for the client'
-    from ended
-    where delivery.lane = ended.lane and delivery.delivery_id > ended.delivery_id and delivery.state = 'pending'
-      and ended.state = 'waiting'
-), gone as (
-    delete from outbox.delivery delivery using ended
-    where delivery.lane = ended.lane and delivery.delivery_id = ended.delivery_id and ended.state is null
-    returning delivery.event_id, delivery.operation, ended.lane, ended.number
-), journal as (
-    insert into outbox.attempt
-        (event_id, operation, number, purpose, worker, begun_at, took_us, outcome, evidence, status, verdict, reason, digest,
-         excerpt)
-    select it.event_id, it.operation, it.number, ended.purpose, ended.worker, ended.claimed_at, ended.took_us, ended.outcome,
-           ended.evidence, ended.status, ended.verdict, ended.reason, decode(ended.digest, 'hex'), ended.excerpt
-    from (select * from moved union all select * from gone) it join ended on ended.lane = it.lane
-)
-select delivery_id from ended
-"""
-
-NOTE_DESTINATIONS = """
-update outbox.destination destination
-set failure_count = case when said.well then 0 else destination.failure_count + said.failure_count end,
-    rest_until = case when said.well then destination.rest_until
-                      else greatest(destination.rest_until, clock_timestamp() + make_interval(secs => said.rest_s)) end,
-    paused_at = case when said.pause_reason is null then destination.paused_at
-                     else coalesce(destination.paused_at, clock_timestamp()) end,
-    pause_reason = coalesce(destination.pause_reason, said.pause_reason)
-from json_to_recordset(%s::json)
-    as said (destination text, well boolean, failure_count integer, rest_s float8, pause_reason text)
-where destination.destination = said.destination
-"""
-
-# A head is claimed if it is due, its destination is open, nothing before it in its lane is unsettled, nobody else is at it
-# (skip locked: a row being concluded or claimed elsewhere), and the lane has no claim (its primary key).
-CLAIM = """
-with head as materialized (
-    select delivery.*
-    from unnest(%s::bigint[], %s::bigint[]) as due (lane, delivery_id)
-    join outbox.delivery delivery on delivery.lane = due.lane and delivery.delivery_id = due.delivery_id
-    where delivery.state in ('pending', 'in_doubt') and delivery.due_at <= clock_timestamp()
-      and delivery.destination = any (array(
-          select open.destination from outbox.destination open
-          where open.paused_at is null and open.rest_until <= clock_timestamp()))
-      and not exists (
-          select from outbox.delivery earlier
-          where earlier.lane = delivery.lane and earlier.delivery_id < delivery.delivery_id
-            and earlier.state = any (%s::text[]))
-    for update of delivery skip locked
-), claimed as (
-    insert into outbox.claim (lane, delivery_id, number, purpose, worker)
-    select lane, delivery_id, attempt_count + 1, case state when 'pending' then 'send' else 'inquire' end, %s
-    from head
-    on conflict (lane) do nothing
-    returning lane, number, purpose
-)
-select head.lane, head.delivery_id, claimed.number, claimed.purpose, head.event_id, head.operation, head.destination,
-       event.payload::text, event.occurred_at, event.recorded_at, head.try_count, head.miss_count
-from claimed
-join head on head.lane = claimed.lane
-join outbox.event event on event.event_id = head.event_id
-"""
-
-# What could not be claimed because an earlier delivery of its lane waits is made to wait with it.
-FOLLOW = """
-update outbox.delivery delivery
-set state = 'waiting', reason = 'behind a delivery that is ' || earlier.state
-from unnest(%s::bigint[], %s::bigint[]) as due (lane, delivery_id)
-cross join lateral (
-    select blocker.state from outbox.delivery blocker
-    where blocker.lane = due.lane and blocker.delivery_id < due.delivery_id and blocker.state = any (%s::text[])
-    limit 1
-) earlier
-where delivery.lane = due.lane and delivery.delivery_id = due.delivery_id and delivery.state = 'pending'
-"""
-
-LOOK = """
-select look.destination, delivery.delivery_id, delivery.lane, delivery.due_in_s
-from unnest(%s::text[], %s::bigint[], %s::integer[]) as look (destination, after, count_max)
-cross join lateral (
-    select delivery.delivery_id, delivery.lane,
-           greatest(0, extract(epoch from delivery.due_at - clock_timestamp()))::float8 as due_in_s
-    from outbox.delivery delivery
-    where delivery.destination = look.destination and delivery.delivery_id > look.after
-      and delivery.state in ('pending', 'in_doubt') and delivery.operation = any (%s::text[])
-    order by delivery.delivery_id
-    limit look.count_max
-) delivery
-"""
-
-REREAD = """
-select delivery.delivery_id, delivery.lane, delivery.due_in_s
-from unnest(%s::bigint[]) as short (lane)
-cross join lateral (
-    select delivery.delivery_id, delivery.lane,
-           greatest(0, extract(epoch from delivery.due_at - clock_timestamp()))::float8 as due_in_s
-    from outbox.delivery delivery
-    where delivery.lane = short.lane and delivery.state in ('pending', 'in_doubt') and delivery.operation = any (%s::text[])
-    order by delivery.delivery_id
-    limit %s
-) delivery
-"""
-
-DESTINATIONS = """
-select destination.destination, destination.paused_at is not null, destination.failure_count,
-       greatest(0, extract(epoch from destination.rest_until - clock_timestamp()))::float8,
-       (select extract(epoch from clock_timestamp() - min(claim.claimed_at))::float8 from outbox.claim claim
-        where claim.worker <> %s)
-from outbox.destination destination
-"""
-
-TAKE_OVER = """
-with overdue as materialized (
-    select claim.lane from outbox.claim claim
-    where claim.claimed_at < clock_timestamp() - make_interval(secs => %s) and claim.worker <> %s
-    limit %s
-    for update skip locked
-), taken as (
-    update outbox.claim claim set worker = %s from overdue where claim.lane = overdue.lane
-    returning claim.*
-)
-select taken.lane, taken.delivery_id, taken.number, taken.purpose, delivery.event_id, delivery.operation,
-       delivery.destination, event.payload::text, event.occurred_at, event.recorded_at, delivery.try_count,
-       delivery.miss_count, taken.claimed_at
-from taken
-join outbox.delivery delivery on delivery.lane = taken.lane and delivery.delivery_id = taken.delivery_id
-join outbox.event event on event.event_id = delivery.event_id
-"""
-
-RELEASE = "delete from outbox.claim where worker = %s and lane <> all (%s::bigint[])"
-END_SESSION = """
-select pg_terminate_backend(pid) from pg_stat_activity where pid = %s and application_name = %s and pid <> pg_backend_pid()
-"""
-ENABLE_ROUTES = """
-update outbox.route route set enabled = (route.operation = any (%s::text[]))
-where route.enabled <> (route.operation = any (%s::text[]))
-"""
+KEEPALIVE = {
+    "keepalives": 1,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10000,
+}
 
 STATES = {
     Action.ACKNOWLEDGE: None,
@@ -243,79 +67,12 @@ STATES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
-    """Look for deliveries of a destination after an id, at most so many."""
-
-    destination: str
-    after: int
-    count_max: int
-
-
-@dataclass(frozen=True, slots=True)
-class DestinationNote:
-    """What is to be written down of a destination: it answers, or it failed once more, or it must be paused."""
-
-    destination: str
-    well: bool
-    failure_count: int
-    rest_s: float
-    pause_reason: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class DestinationState:
-    """What all workers know of a destination."""
-
-    destination: str
-    paused: bool
-    failure_count: int
-    rest_s: float
-
-
-@dataclass(slots=True)
-class Turn:
-    """What the relay wants of the database now."""
-
-    conclusions: list[Conclusion] = field(default_factory=list)
-    notes: list[DestinationNote] = field(default_factory=list)
-    candidates: list[Due] = field(default_factory=list)
-    looks: list[Look] = field(default_factory=list)
-    rereads: list[int] = field(default_factory=list)  # lanes to be read from their heads
-    unclaimed: list[Due] = field(default_factory=list)  # candidates of the turn before that could not be claimed
-    arm: bool = False
-    disarm: bool = False
-
-    def __bool__(self) -> bool:
-        return bool(
-            self.conclusions
-            or self.notes
-            or self.candidates
-            or self.looks
-            or self.rereads
-            or self.unclaimed
-            or self.arm
-            or self.disarm
-        )
-
-
-@dataclass(slots=True)
-class Answer:
-    """What the database answered."""
-
-    overtaken: list[Conclusion] = field(default_factory=list)  # their claims were taken over: they changed nothing
-    claims: list[Claim] = field(default_factory=list)
-    found: dict[str, list[Due]] = field(default_factory=dict)  # by destination, in order
-    reread: list[Due] = field(default_factory=list)
-    destinations: list[DestinationState] = field(default_factory=list)
-    oldest_foreign_claim_s: float | None = None  # the age of the oldest claim that is not ours
-    armed: bool = False
-
-
 class Outbox:
-    """The relay's connection. Not reconnecting by itself: `connect` is called again after a `psycopg.OperationalError`."""
+    """The relay's connection. It does not reconnect by itself: `connect` again after a psycopg.OperationalError."""
 
-    def __init__(self, conninfo: str, worker: UUID, *, operations: Sequence[str], blocking_states: Sequence[str]) -> None:
+    def __init__(
+        self, conninfo: str, worker: UUID, *, operations: Sequence[str], blocking_states: Sequence[str]
+    ) -> None:
         self.worker = worker
         self._conninfo = conninfo
         self._operations = list(operations)
@@ -351,8 +108,8 @@ class Outbox:
         try:
             schema.require_version(connection)
             # What is left of our last session must neither commit after this nor make this wait.
-            connection.execute(END_SESSION, (self._lost_pid, name))
-            connection.execute(RELEASE, (self.worker, list(in_flight)))
+            connection.execute(statements.END_SESSION, (self._lost_pid, name))
+            connection.execute(statements.RELEASE, (self.worker, list(in_flight)))
             connection.execute(f"listen {CHANNEL}")
         except BaseException:
             connection.close()
@@ -390,19 +147,20 @@ class Outbox:
 
     def enable_routes(self) -> None:
         """Make the door give events the operations that the configuration has, and no others."""
-        self.connection.execute(ENABLE_ROUTES, (self._operations, self._operations))
+        self.connection.execute(statements.ENABLE_ROUTES, (self._operations, self._operations))
 
     def take_over(self, older_than_s: float) -> list[tuple[Claim, datetime]]:
         """Take claims over whose workers must be gone; return each with the instant it was claimed at."""
         rows = self.connection.execute(
-            TAKE_OVER, (older_than_s, self.worker, TAKE_OVER_MAX, self.worker), binary=True
+            statements.TAKE_OVER, (older_than_s, self.worker, TAKE_OVER_MAX, self.worker), binary=True
         ).fetchall()
         return [(_claim(row[:-1]), row[-1]) for row in rows]
 
     def turn(self, turn: Turn) -> Answer:
         """Do a turn in one transaction and one round trip.
 
-        Raises psycopg.Error; then it is not known whether the turn took effect, and it is to be made again after `connect`.
+        Raises psycopg.Error; then it is not known whether the turn took effect, and it is to be made again after
+        `connect`.
         """
         answer = Answer()
         accepted, others = _sorted_out(turn.conclusions)
@@ -413,68 +171,75 @@ class Outbox:
             if turn.arm:
                 cursors["arm"] = self._execute("select pg_try_advisory_lock(%s)", (DOORBELL,))
             if accepted:
-                cursors["accepted"] = self._execute(ACKNOWLEDGE, _acknowledgements(accepted, self.worker))
+                cursors["accepted"] = self._execute(statements.ACKNOWLEDGE, _acknowledgements(accepted))
             if others:
-                cursors["others"] = self._execute(CONCLUDE, (_conclusions(others), self.worker))
+                cursors["others"] = self._execute(statements.CONCLUDE, _conclusions(others))
             if turn.notes:
-                self._execute(NOTE_DESTINATIONS, (_json(turn.notes),))
+                self._execute(statements.NOTE_DESTINATIONS, (_json(turn.notes),))
             if turn.unclaimed:
-                self._execute(FOLLOW, (*_keys(turn.unclaimed), self._waiting))
+                self._execute(statements.FOLLOW, (*_keys(turn.unclaimed), self._waiting))
             if turn.candidates:
-                cursors["claims"] = self._execute(CLAIM, (*_keys(turn.candidates), self._blocking, self.worker))
+                cursors["claims"] = self._execute(
+                    statements.CLAIM, (*_keys(turn.candidates), self._blocking, self.worker)
+                )
             if turn.looks:
-                cursors["found"] = self._execute(LOOK, (*_looks(turn.looks), self._operations))
+                cursors["found"] = self._execute(statements.LOOK, (*_looks(turn.looks), self._operations))
             if turn.rereads:
                 cursors["reread"] = self._execute(
-                    REREAD, (_array(turn.rereads), self._operations, REREAD_MAX)
+                    statements.REREAD, (_array(turn.rereads), self._operations, REREAD_MAX)
                 )
-            cursors["destinations"] = self._execute(DESTINATIONS, (self.worker,))
+            if turn.survey:
+                cursors["foreign"] = self._execute(statements.FOREIGN_CLAIMS, (self.worker,))
+            cursors["destinations"] = self._execute(statements.DESTINATIONS, ())
         self._read(answer, cursors, turn)
         return answer
 
-    def _execute(self, statement: str, parameters: Sequence[Any]) -> psycopg.Cursor[Any]:
-        return self.connection.execute(statement, parameters, binary=True)  # type: ignore[call-overload, no-any-return]
+    def _execute(self, statement: str, parameters: Sequence[Any] | dict[str, Any]) -> psycopg.Cursor[Any]:
+        return self.connection.execute(statement, parameters, binary=True)
 
     def _read(self, answer: Answer, cursors: dict[str, psycopg.Cursor[Any]], turn: Turn) -> None:
-        concluded = {row[0] for key in ("accepted", "others") if key in cursors for row in cursors[key]}
-        answer.overtaken = [it for it in turn.conclusions if it.claim.delivery_id not in concluded]
+        written = {row[0] for key in ("accepted", "others") if key in cursors for row in cursors[key]}
+        answer.overtaken = [it for it in turn.conclusions if it.claim.lane not in written]
         if "claims" in cursors:
             answer.claims = [_claim(row) for row in cursors["claims"]]
         for destination, *due in cursors.get("found", ()):
             answer.found.setdefault(destination, []).append(Due(*due))
         answer.reread = [Due(*due) for due in cursors.get("reread", ())]
-        for destination, paused, failure_count, rest_s, foreign_s in cursors["destinations"]:
-            answer.destinations.append(DestinationState(destination, paused, failure_count, rest_s))
-            answer.oldest_foreign_claim_s = foreign_s
+        answer.destinations = [DestinationState(*row) for row in cursors["destinations"]]
+        if "foreign" in cursors:
+            answer.oldest_foreign_claim_s = cursors["foreign"].fetchall()[0][0]
         if "arm" in cursors:
             answer.armed = cursors["arm"].fetchall()[0][0]
 
 
 def _sorted_out(conclusions: Sequence[Conclusion]) -> tuple[list[Conclusion], list[Conclusion]]:
     """Part the plainly accepted ones, nearly all, from the others."""
-    accepted, others = [], []
+    accepted: list[Conclusion] = []
+    others: list[Conclusion] = []
     for conclusion in conclusions:
         (accepted if conclusion.outcome is Outcome.ACCEPTED else others).append(conclusion)
     return accepted, others
 
 
-def _acknowledgements(conclusions: Sequence[Conclusion], worker: UUID) -> tuple[Any, ...]:
-    claims = [conclusion.claim for conclusion in conclusions]
+def _acknowledgements(conclusions: Sequence[Conclusion]) -> dict[str, Any]:
     exchanges = [conclusion.exchange for conclusion in conclusions]
-    return (
-        _array([claim.lane for claim in claims]),
-        _array([claim.delivery_id for claim in claims]),
-        _array([claim.number for claim in claims]),
-        _array([exchange.took_us if exchange else 0 for exchange in exchanges]),
-        _array([exchange.status or 0 if exchange else 0 for exchange in exchanges]),
-        "{" + ",".join(f'"\\\\x{(it.digest or b"").hex()}"' for it in conclusions) + "}",
-        [conclusion.excerpt for conclusion in conclusions],
-        worker,
-    )
+    return _fences(conclusions) | {
+        "took_us": _array(exchange.took_us if exchange else 0 for exchange in exchanges),
+        "statuses": _array(exchange.status or 0 if exchange else 0 for exchange in exchanges),
+        "digests": b"".join(conclusion.digest or bytes(32) for conclusion in conclusions),
+        "excerpts": [conclusion.excerpt for conclusion in conclusions],
+    }
 
 
-def _conclusions(conclusions: Sequence[Conclusion]) -> str:
-    return _json([_conclusion(conclusion) for conclusion in conclusions])
+def _conclusions(conclusions: Sequence[Conclusion]) -> dict[str, Any]:
+    return _fences(conclusions) | {"said": _json([_conclusion(conclusion) for conclusion in conclusions])}
+
+
+def _fences(conclusions: Sequence[Conclusion]) -> dict[str, Any]:
+    return {
+        "lanes": _array(conclusion.claim.lane for conclusion in conclusions),
+        "claim_ids": _array(conclusion.claim.claim_id for conclusion in conclusions),
+    }
 
 
 def _conclusion(conclusion: Conclusion) -> dict[str, Any]:
@@ -482,8 +247,6 @@ def _conclusion(conclusion: Conclusion) -> dict[str, Any]:
     missed = conclusion.outcome is Outcome.NOT_FOUND
     return {
         "lane": claim.lane,
-        "delivery_id": claim.delivery_id,
-        "number": claim.number,
         "took_us": exchange.took_us if exchange else None,
         "outcome": conclusion.outcome,
         "evidence": exchange.evidence if exchange else None,
@@ -521,5 +284,5 @@ def _json(value: Any) -> str:
 
 
 def _claim(row: Sequence[Any]) -> Claim:
-    lane, delivery_id, number, purpose, *rest = row
-    return Claim(lane, delivery_id, number, Purpose(purpose), *rest)
+    claim_id, lane, delivery_id, number, purpose, *rest = row
+    return Claim(claim_id, lane, delivery_id, number, Purpose(purpose), *rest)

@@ -14,6 +14,7 @@ from psycopg import sql
 from outbox_worker.errors import SchemaMismatch
 
 VERSION = 1
+REFERENCE = ("accounting/reference_schema.sql", "accounting/reference_mapping.sql")
 
 PACKAGE = Path(__file__).resolve().parent.parent
 
@@ -42,7 +43,7 @@ def install(connection: psycopg.Connection) -> None:
 
 def install_reference(connection: psycopg.Connection) -> None:
     """Install the reference accounting system and its mapping in one transaction."""
-    _run(connection, "accounting/reference_schema.sql", "accounting/reference_mapping.sql")
+    _run(connection, *REFERENCE)
 
 
 def uninstall(connection: psycopg.Connection) -> None:
@@ -85,4 +86,4 @@ def require_version(connection: psycopg.Connection) -> None:
 def _run(connection: psycopg.Connection, *names: str) -> None:
     with connection.transaction():
         for name in names:
-            connection.execute(sql.SQL(script(name)))  # type: ignore[arg-type]  # our own files, not a literal
+            connection.execute(sql.SQL(script(name)))

@@ -1,4 +1,4 @@
-"""What one worker knows of one destination: its lanes, where its reading stands, and how much may go there now. Pure."""
+"""What one worker knows of one destination: its lanes, where its reading stands, how much may go there now. Pure."""
 
 from __future__ import annotations
 

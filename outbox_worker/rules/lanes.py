@@ -1,10 +1,11 @@
-"""The lanes of one destination in memory: which delivery may be claimed next. Pure; times are seconds given by the caller.
+"""The lanes of one destination in memory: which delivery may be claimed next. Pure; times are seconds given by the
+caller.
 
 What stands here is a reading of the database, never the truth: a claim is checked by the statement that makes it.
 So this may be bounded and forgetful, and a lane of which it was wrong is simply read again.
 
-A lane is *ready* when its head may be claimed, *busy* while its head is on its way, *resting* until its head is due, and
-*short* when the database may hold more of it than is known here; a short lane with nothing left asks to be read.
+A lane is *ready* when its head may be claimed, *busy* while its head is on its way, *resting* until its head is due,
+and *short* when the database may hold more of it than is known here; a short lane with nothing left asks to be read.
 Memory is bounded: one customer with a million waiting takes `lane_max` places of `total_max`.
 """
 

@@ -1,14 +1,14 @@
 """From where to look for new deliveries, so that none is missed and little is looked at twice. Pure.
 
-Ids are drawn when a row is written and seen when it commits, so a lower id may appear after a higher one. Three looks answer
-that, each beginning after some id and going to the end:
+Ids are drawn when a row is written and seen when it commits, so a lower id may appear after a higher one. Three looks
+answer that, each beginning after some id and going to the end:
 
     forward   from the highest id seen; in every round
     recent    from where the highest was two seconds ago; many times a second: transactions that overlap
     full      from 0; every few seconds, and after a wake-up that brought nothing: transactions that were open for long
 
-A look also passes over what has been seen before, and, while somebody holds a snapshot open, over what has been delivered
-since. So the full look takes at most one fiftieth of the time: the longer it takes, the rarer it is.
+A recent and a full look also pass over what has been seen before, and, while somebody holds a snapshot open, over what
+has been delivered since. So each takes at most a small share of the time: the longer it takes, the rarer it is.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections import deque
 RECENT_S = 2.0
 RECENT_EVERY_S = 0.05
 FULL_EVERY_S = 5.0
-FULL_SHARE = 50
+SHARE = 50  # one part in so many of the time goes to looks of each of the two kinds
 
 
 class Reading:
@@ -46,6 +46,8 @@ class Reading:
         """Take note of a look: the last id it saw, whether it came to the end, how long it took."""
         if after == self._full_from:
             self._end_full(last_id, complete=complete, took_s=took_s, now_s=now_s)
+        elif after < self.position:
+            self._recent_due_s = now_s + max(RECENT_EVERY_S, SHARE * took_s)
         self.position = max(self.position, last_id or 0)
 
     def ask_full(self) -> None:
@@ -56,7 +58,7 @@ class Reading:
         self._full_spent_s += took_s
         if complete or last_id is None or last_id >= self.position:
             self._full_from = None
-            self._full_due_s = now_s + max(FULL_EVERY_S, FULL_SHARE * self._full_spent_s)
+            self._full_due_s = now_s + max(FULL_EVERY_S, SHARE * self._full_spent_s)
         else:
             self._full_from = last_id
 

@@ -24,7 +24,9 @@ class Timetable:
     _steps_s: tuple[float, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        waits = backoff.expo(base=self.factor, factor=self.first.total_seconds(), max_value=self.longest.total_seconds())
+        waits = backoff.expo(
+            base=self.factor, factor=self.first.total_seconds(), max_value=self.longest.total_seconds()
+        )
         next(waits)  # backoff's generators begin with a None for their caller to send into
         object.__setattr__(self, "_steps_s", tuple(islice(waits, max(self.tries_max, 1))))
 

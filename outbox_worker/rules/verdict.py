@@ -1,7 +1,7 @@
 """What becomes of a delivery, given what is known after an attempt. Pure: clock and chance come as arguments.
 
-The table of `inboost.md`, "What an answer means", in its last column. An attempt that provably never left, and one that the
-destination asked to be made later, is not charged to the delivery: it is the destination that rests.
+The table of `inboost.md`, "What an answer means", in its last column. An attempt that provably never left, and one that
+the destination asked to be made later, is not charged to the delivery: it is the destination that rests.
 """
 
 from __future__ import annotations

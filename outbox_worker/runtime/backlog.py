@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from random import random
 
-from outbox_worker.database.outbox import REREAD_MAX, Answer, DestinationNote, Look, Turn
+from outbox_worker.database.outbox import REREAD_MAX
+from outbox_worker.database.turns import Answer, DestinationNote, Look, Turn
 from outbox_worker.records import Action, Claim, Conclusion, Standing, Verdict
 from outbox_worker.rules.destination import Destination
 from outbox_worker.rules.lanes import Due
@@ -17,7 +18,7 @@ LOST_AGAIN_S = 0.05  # until a lane that somebody else is at is read again
 
 
 class Backlog:
-    """Plans a turn and takes its answer in. `continues` are the verdicts that let a lane go on although its head stays."""
+    """Plans a turn and takes its answer in. `continues` are verdicts that let a lane go on although its head stays."""
 
     def __init__(self, destinations: Iterable[Destination], rest: Timetable, continues: frozenset[Action]) -> None:
         self._destinations = {destination.name: destination for destination in destinations}
@@ -30,8 +31,8 @@ class Backlog:
 
     def plan(self, turn: Turn, now_s: float, *, claim: bool, look: bool) -> None:
         """Put into the turn what was learned of destinations, what may be claimed, and where to look."""
-        turn.notes = [self._note(name, verdicts) for name, verdicts in self._verdicts.items()]
-        turn.notes = [note for note in turn.notes if note is not None]
+        notes = (self._note(name, verdicts) for name, verdicts in self._verdicts.items())
+        turn.notes = [note for note in notes if note is not None]
         turn.unclaimed, self._unclaimed = self._unclaimed, []
         if not claim:
             return

@@ -2,14 +2,14 @@
 
     awake ──nothing to do: take the lock, look once more──▶ armed ──it rings: let the lock go, look──▶ awake
 
-Armed, every writer rings. Awake, no writer does, and the relay looks in every round. The lock is refused while a writer is
-under way that has not rung: the relay then looks again soon, at growing waits. It is also refused while another relay sleeps
-with it: then every writer rings, and that wakes this one too. Armed or not, a slow poll is the safety net.
+Armed, every writer rings. Awake, no writer does, and the relay looks in every round. The lock is refused while a writer
+is under way that has not rung: the relay then looks again soon, at growing waits. It is also refused while another
+relay sleeps with it: then every writer rings, and that wakes this one too. Armed or not, a slow poll is the safety net.
 """
 
 from __future__ import annotations
 
-from outbox_worker.database.outbox import Answer, Turn
+from outbox_worker.database.turns import Answer, Turn
 
 REFUSED_FIRST_S = 0.001
 REFUSED_LONGEST_S = 0.02

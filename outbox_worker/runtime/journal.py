@@ -1,7 +1,7 @@
 """Tells the log and the metrics what happened: every fact once, here.
 
-The log has one wide line per attempt. What is an everyday outcome is told at level info, what a person may want to know at
-warning, what needs a person at error.
+The log has one wide line per attempt. What is an everyday outcome is told at level info, what a person may want to know
+at warning, what needs a person at error.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import psycopg
 import structlog
 
 from outbox_worker import metrics
-from outbox_worker.database.outbox import DestinationNote
+from outbox_worker.database.turns import DestinationNote
 from outbox_worker.records import Action, Conclusion, Outcome
 
 LEVELS = {

@@ -49,7 +49,9 @@ class Judge:
         """Conclude the attempt of a worker that is gone: it may have been sent, and may have been acted upon."""
         outcome = Outcome.NO_FINDING if claim.purpose == "inquire" else Outcome.IN_DOUBT
         return self._conclusion(
-            self._situation(claim, outcome, claimed_at, "the worker that claimed it is gone, or was stopped for too long")
+            self._situation(
+                claim, outcome, claimed_at, "the worker that claimed it is gone, or was stopped for too long"
+            )
         )
 
     def _situation(

@@ -5,11 +5,11 @@
         send what was claimed                                                   many in flight, no threads
         wait for an answer, the doorbell, a timer, or a stop                    one selector
 
-A claim is committed before its request leaves, and only what will leave at once is claimed; so a crash leaves in doubt exactly
-what may have been sent. No HTTP while a transaction is open.
+A claim is committed before its request leaves, and only what will leave at once is claimed; so a crash leaves in doubt
+exactly what may have been sent. No HTTP while a transaction is open.
 
-When the database is lost, nothing new is sent; what is in flight is awaited, and its conclusions are kept until they can be
-written. Whatever was read before is read again.
+When the database is lost, nothing new is sent; what is in flight is awaited, and its conclusions are kept until they
+can be written. Whatever was read before is read again.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from typing import Protocol
 
 import psycopg
 
-from outbox_worker.database.outbox import Answer, DestinationNote, Outbox, Turn
+from outbox_worker.database.outbox import Outbox
+from outbox_worker.database.turns import Answer, DestinationNote, Turn
 from outbox_worker.errors import Unsendable
 from outbox_worker.inboost.profile import Profile
 from outbox_worker.inboost.wire import Wire
@@ -35,6 +36,7 @@ from outbox_worker.runtime.doorbell import Doorbell
 from outbox_worker.runtime.judge import Flight, Judge
 
 TAKE_OVER_AFTER_S = 1.0  # beyond the request time-out
+SURVEY_EVERY_S = 2.0
 SETTLE_AFTER_LOSS_S = 2.0  # after a lost connection, others may be about to conclude what is theirs
 STOP_WITHOUT_DATABASE_S = 5.0  # how long a stop waits for a database to write its last conclusions to
 
@@ -89,7 +91,8 @@ class Relay:
         self._connect_tries = 0
         self._over: list[Conclusion] = []  # concluded, not yet written down
         self._in_flight: set[int] = set()  # lanes
-        self._take_over_at_s = inf
+        self._survey_at_s = 0.0  # when to look for the claims of other workers
+        self._take_over_at_s = inf  # when the oldest of them is overdue
         self._stop_at_s = inf
         self._deadline_s = 0.0  # of what was claimed last
         self._connected_at_s = 0.0
@@ -139,7 +142,7 @@ class Relay:
         if not self._is_connected(began_s):
             return []
         self._take_over(began_s)
-        turn = Turn(conclusions=self._over)
+        turn = Turn(conclusions=self._over, survey=began_s >= self._survey_at_s)
         idle = self._backlog.is_idle(began_s)
         look = not self._is_stopping and self._doorbell.plan(turn, began_s, idle=idle)
         self._backlog.plan(turn, began_s, claim=not self._is_stopping, look=look)
@@ -159,7 +162,9 @@ class Relay:
         self._over = []
         self._deadline_s = began_s + self._request_timeout_s
         self._in_flight.update(claim.lane for claim in answer.claims)
-        self._take_over_at_s = self._when_overdue(answer.oldest_foreign_claim_s, now_s)
+        if turn.survey:
+            self._survey_at_s = now_s + SURVEY_EVERY_S
+            self._take_over_at_s = self._when_overdue(answer.oldest_foreign_claim_s, now_s)
         for conclusion in answer.overtaken:
             self._journal.overtaken(conclusion)
         for note in turn.notes:
@@ -187,7 +192,7 @@ class Relay:
         due_s = now_s + wire_s if wire_s is not None else inf
         if not self._connected:
             due_s = min(due_s, self._connect_at_s)
-        elif self._over:
+        elif self._over or (self._is_stopping and not self._in_flight):
             return 0.0
         elif not self._is_stopping:
             due_s = min(due_s, self._when_something_is_due(now_s))
@@ -196,13 +201,15 @@ class Relay:
     def _when_something_is_due(self, now_s: float) -> float:
         if self._doorbell.rang or not self._backlog.is_idle(now_s):
             return now_s
-        return min(self._doorbell.next_look_s(), self._backlog.next_wake_s(now_s), self._take_over_at_s)
+        return min(
+            self._doorbell.next_look_s(), self._backlog.next_wake_s(now_s), self._survey_at_s, self._take_over_at_s
+        )
 
     def _take_over(self, now_s: float) -> None:
         """Conclude the attempts of workers that are gone: they are in doubt."""
         if now_s < self._take_over_at_s or self._is_stopping:
             return
-        self._take_over_at_s = inf
+        self._take_over_at_s, self._survey_at_s = inf, now_s
         for claim, claimed_at in self._outbox.take_over(self._request_timeout_s + TAKE_OVER_AFTER_S):
             conclusion = self._judge.gone(claim, claimed_at)
             self._journal.concluded(conclusion, datetime.now(UTC))

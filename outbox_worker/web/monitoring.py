@@ -1,8 +1,8 @@
 """Metrics and health over HTTP, in a thread of its own beside the relay's loop.
 
-    GET /metrics        for Prometheus
-    GET /health/live    200 while the loop makes progress, else 503: restart it
-    GET /health/ready   200 while it can deliver (the database is there, the schema is ours), else 503
+GET /metrics        for Prometheus
+GET /health/live    200 while the loop makes progress, else 503: restart it
+GET /health/ready   200 while it can deliver (the database is there, the schema is ours), else 503
 """
 
 from __future__ import annotations

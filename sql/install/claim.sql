@@ -1,10 +1,14 @@
 -- Claim: an attempt that has begun and is not concluded. Committed before anything leaves; deleted by the conclusion.
--- The primary key is the promise that a lane never has two requests in flight. Worker, delivery and number together are the
--- fence: a conclusion that does not find its claim has been overtaken and changes nothing.
+-- The primary key is the promise that a lane never has two requests in flight. The claim id is the fence: a conclusion that
+-- does not find its claim has been overtaken and changes nothing.
 -- A claim older than the request time-out belongs to a worker that is gone (or dazed): its request may have been acted
--- upon, so whoever takes it over treats the delivery as in doubt.
+-- upon, so whoever takes it over, by giving it a new claim id, treats the delivery as in doubt.
+create sequence if not exists outbox.claim_id;
+alter sequence outbox.claim_id owner to outbox_owner;
+
 create table if not exists outbox.claim (
     lane        bigint primary key,
+    claim_id    bigint not null default nextval('outbox.claim_id'),
     delivery_id bigint not null,
     number      integer not null check (number >= 1),
     purpose     text not null check (purpose in ('send', 'inquire')),

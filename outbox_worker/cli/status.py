@@ -1,0 +1,89 @@
+"""`outbox-worker status`: what waits, and why."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+import psycopg
+from rich.console import Console
+from rich.table import Table
+from sqlalchemy import exc
+
+from outbox_worker import configuration
+from outbox_worker.cli.options import configuration_option
+from outbox_worker.database import backlog
+from outbox_worker.database.engine import engine, transaction
+from outbox_worker.errors import SchemaMismatch
+
+STATES = ("pending", "in_doubt", "held", "waiting", "dead")
+
+
+@click.command()
+@configuration_option
+@click.option("--json", "as_json", is_flag=True, help="For scripts.")
+def status(configuration_file: Path | None, as_json: bool) -> None:
+    """Tell the backlog, its lag, and what is in doubt, held, dead, waiting or paused.
+
+    pending: to be sent. in_doubt: sent, perhaps acted upon; will be looked up. held: in doubt, and a person must say.
+    waiting: InBoost does not know the client, or the client has no usable phone. dead: refused by InBoost.
+    """
+    settings = configuration.load(configuration_file, to_deliver=False)
+    with transaction(engine(settings.database.conninfo, application_name="outbox-worker status")) as connection:
+        try:
+            found = backlog.read(connection)
+        except exc.ProgrammingError as error:
+            if not isinstance(error.orig, psycopg.errors.UndefinedTable | psycopg.errors.InsufficientPrivilege):
+                raise
+            raise SchemaMismatch(
+                f"{settings.database.server} has no schema outbox that this role may read. "
+                "Install it with `outbox-worker schema install`, and grant outbox_worker to this role."
+            ) from None
+    if as_json:
+        click.echo(msgspec.json.encode(_as_data(found)).decode())
+    else:
+        _show(found)
+
+
+def _as_data(found: backlog.Status) -> dict[str, Any]:
+    return {
+        "read_at": found.read_at,
+        "lag_s": found.lag_s,
+        "claimed_count": found.claimed_count,
+        "worker_count": found.worker_count,
+        "capture_failure_count": found.capture_failure_count,
+        **{f"{state}_count": found.count(state) for state in STATES},
+        "waiting": [asdict(row) for row in found.waiting],
+        "destinations": [asdict(row) for row in found.destinations],
+    }
+
+
+def _show(found: backlog.Status) -> None:
+    console = Console()
+    table = Table("destination", "state", *(f"{state}" for state in STATES), box=None, header_style="bold")
+    for destination in found.destinations:
+        counts = [
+            sum(
+                row.delivery_count
+                for row in found.waiting
+                if row.destination == destination.destination and row.state == state
+            )
+            for state in STATES
+        ]
+        table.add_row(destination.destination, _state_of(destination, found.read_at), *map(str, counts))
+    console.print(table)
+    console.print(f"\nlag                {found.lag_s:.1f} s: how long the oldest delivery waits that is due")
+    console.print(f"in flight          {found.claimed_count} requests of {found.worker_count} workers")
+    console.print(f"capture failures   {found.capture_failure_count} facts could not be recorded when they happened")
+
+
+def _state_of(destination: backlog.DestinationStatus, now: datetime) -> str:
+    if destination.paused_at is not None:
+        return f"paused since {destination.paused_at:%Y-%m-%d %H:%M:%S}: {destination.pause_reason}"
+    if destination.rest_until is not None and destination.rest_until > now:
+        return f"resting for {(destination.rest_until - now).total_seconds():.0f} s"
+    return f"failing ({destination.failure_count} in a row)" if destination.failure_count else "open"

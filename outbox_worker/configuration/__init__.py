@@ -1,0 +1,41 @@
+"""Settings: read from the TOML file, the environment and files with secrets, checked, and turned into objects.
+
+    sources ──document──▶ model ──▶ contradictions ──▶ Configuration ──▶ profile(), timetable, conninfo …
+        └── complaints ─────┴──────────────┴─────────▶ refusal: one ConfigurationError that lists them all
+
+Nothing here says what a setting is for: that stands in `systemd/outbox-worker.toml`, and a test keeps the two together.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from outbox_worker.configuration.contradictions import contradictions
+from outbox_worker.configuration.model import Configuration
+from outbox_worker.configuration.refusal import complaints_of, refuse
+from outbox_worker.configuration.sources import gather
+
+__all__ = ["Configuration", "load"]
+
+
+def load(file: Path | None = None, *, to_deliver: bool = True) -> Configuration:
+    """Return the settings of this process.
+
+    `file` is what a person named with --configuration; else OUTBOX_WORKER_CONFIGURATION, else the one below /etc.
+    A command that only speaks with the database says so with `to_deliver=False`: it gets by without token and hooks,
+    and without the right to read them. Raises ConfigurationError with everything that is wrong.
+    """
+    reading = gather(file, Configuration.model_fields if to_deliver else {"database"})
+    reading.document.setdefault("database", {})
+    try:
+        configuration = Configuration.model_validate(reading.document)
+    except ValidationError as error:
+        refuse([*reading.complaints, *complaints_of(error, Configuration)], reading.origins)
+        raise  # never: a validation error has at least one complaint
+    # What could not be read is missing as well, and is complained of once.
+    known = {complaint.location for complaint in reading.complaints}
+    found = [each for each in contradictions(configuration, to_deliver=to_deliver) if each.location not in known]
+    refuse([*reading.complaints, *found], reading.origins)
+    return configuration.warned(reading.warnings)

@@ -1,0 +1,174 @@
+"""The kinds of values that settings have, each with the sentence that refuses a wrong one.
+
+The sentences follow the name of the setting ("inboost.phone_region: is not…"), and never repeat what was given where
+that could be a secret.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import re
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Annotated, Any
+from urllib.parse import SplitResult, urlsplit
+
+from psycopg import ProgrammingError
+from psycopg.conninfo import conninfo_to_dict
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+
+from outbox_worker.errors import ConfigurationError
+from outbox_worker.inboost.profile import Template
+from outbox_worker.inboost.signing import SECRETS_MAX, key_of
+from outbox_worker.rules.phones import is_region
+
+_SECONDS_MAX = 86_400
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2: token
+_HEADERS_OF_OURS = {"content-type", "content-length", "transfer-encoding", "host", "user-agent", "idempotency-key"}
+_PREFIX = re.compile(r"[A-Za-z0-9._:-]{0,64}")
+
+
+def _seconds(value: Any) -> timedelta:
+    if isinstance(value, timedelta):
+        return value
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not 0 < number <= _SECONDS_MAX:
+        raise ValueError(f"must be a number of seconds, above 0 and up to {_SECONDS_MAX}")
+    return timedelta(seconds=number)
+
+
+def _no_bool(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("must be a number, not true or false")  # noqa: TRY004  what pydantic takes for a refusal
+    return value
+
+
+def _split(url: str) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+        well_formed = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        well_formed = False
+    if not well_formed or parts.scheme not in {"http", "https"}:
+        raise ValueError("must be a whole URL with its host, like https://portal.inboost.ai")
+    if not url.isascii() or not url.isprintable() or " " in url:
+        raise ValueError("holds a space, a line break or a letter beyond ASCII; write those percent-encoded")
+    if "@" in parts.netloc:
+        raise ValueError("must not hold a user name or password; they would be seen in logs")
+    if parts.fragment:
+        raise ValueError("must not hold a fragment (#…); it would never be sent")
+    return parts
+
+
+def _portal(url: str) -> str:
+    parts = _split(url)
+    if parts.path not in {"", "/"} or parts.query or "?" in url:
+        raise ValueError(
+            f"must end after the host ({parts.scheme}://{parts.netloc}); "
+            "paths are set by operation, as [inboost.operations.add_purchase] path"
+        )
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _address(url: str) -> str:
+    _split(url)
+    return url
+
+
+def is_plain_to_elsewhere(url: str) -> bool:
+    """Tell whether a checked URL would carry secrets unencrypted off this machine."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    try:
+        local = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        local = host == "localhost" or host.endswith(".localhost")
+    return parts.scheme == "http" and not local
+
+
+def _token(secret: SecretStr) -> SecretStr:
+    text = secret.get_secret_value()
+    if not text or not text.isascii() or not text.isprintable() or " " in text:
+        raise ValueError("is empty, or holds a space, a line break or a letter beyond ASCII; was it copied whole?")
+    return secret
+
+
+def _header_name(name: str) -> str:
+    if not _HEADER_NAME.fullmatch(name):
+        raise ValueError("is not the name of an HTTP header")
+    if name.lower() in _HEADERS_OF_OURS:
+        raise ValueError("is a header that every request has already")
+    return name
+
+
+def _scheme(scheme: str) -> str:
+    if scheme and not _HEADER_NAME.fullmatch(scheme):
+        raise ValueError('must be one word, like "Bearer", or "" to send the token alone')
+    return scheme
+
+
+def _region(region: str) -> str:
+    if not is_region(region):
+        hint = f"; did you mean {region.upper()}?" if is_region(region.upper()) else ", like UA"
+        raise ValueError(f"is not a country code of two capital letters{hint}")
+    return region
+
+
+def _prefix(prefix: str) -> str:
+    if not _PREFIX.fullmatch(prefix):
+        raise ValueError("must be at most 64 letters a-z, digits, and . _ : -")
+    return prefix
+
+
+def _signing_secrets(secrets: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+    if len(secrets) > SECRETS_MAX:
+        raise ValueError(f"holds {len(secrets)} secrets; there is one, or two during a rotation")
+    for secret in secrets:
+        _in_our_words(key_of, secret.get_secret_value())
+    return secrets
+
+
+def _path(path: str) -> str:
+    if not path.startswith("/") or not path.isascii() or not path.isprintable() or set(path) & set(" #"):
+        raise ValueError("must begin with / and hold no space, no # and no letter beyond ASCII")
+    _in_our_words(Template, path)
+    return path
+
+
+def _in_our_words(check: Callable[[str], object], text: str) -> None:
+    try:
+        check(text)
+    except ConfigurationError as error:
+        raise ValueError(f"is refused: {error}") from None
+
+
+def _conninfo(secret: SecretStr) -> SecretStr:
+    try:
+        conninfo_to_dict(secret.get_secret_value())
+    except ProgrammingError:  # its words quote the text, and a password may be in it
+        raise ValueError(
+            "is no connection string of PostgreSQL; write postgresql://user@host/database, or host=… dbname=… user=…"
+        ) from None
+    return secret
+
+
+Seconds = Annotated[timedelta, BeforeValidator(_seconds)]
+Count = Annotated[int, BeforeValidator(_no_bool), Field(ge=1, le=1_000_000)]
+Bytes = Annotated[int, BeforeValidator(_no_bool), Field(ge=0, le=1_048_576)]
+Port = Annotated[int, BeforeValidator(_no_bool), Field(ge=0, le=65_535)]
+Status = Annotated[int, BeforeValidator(_no_bool), Field(ge=200, le=599)]
+Factor = Annotated[float, BeforeValidator(_no_bool), Field(ge=1, le=100)]
+Portal = Annotated[str, AfterValidator(_portal)]
+Address = Annotated[str, AfterValidator(_address)]
+Token = Annotated[SecretStr, AfterValidator(_token)]
+HeaderName = Annotated[str, AfterValidator(_header_name)]
+Scheme = Annotated[str, AfterValidator(_scheme)]
+Region = Annotated[str, AfterValidator(_region)]
+Prefix = Annotated[str, AfterValidator(_prefix)]
+SigningSecrets = Annotated[tuple[SecretStr, ...], AfterValidator(_signing_secrets)]
+PathTemplate = Annotated[str, AfterValidator(_path)]
+Conninfo = Annotated[SecretStr, AfterValidator(_conninfo)]

@@ -1,0 +1,204 @@
+"""The statements of the relay, whole: what each locks and why it is right stands beside it.
+
+Lanes and claim ids come as arrays written as text, so that their type, and with it the plan, is the same for all sizes
+of numbers.
+"""
+
+from __future__ import annotations
+
+# The common end: accepted. The claim is the fence; without it nothing is deleted and nothing is journaled.
+# What belongs to a lane is found by its place in the arrays: a join of two short lists would compare each with each.
+ACKNOWLEDGE = """
+with ended as (
+    delete from outbox.claim
+    where lane = any (%(lanes)s::bigint[]) and claim_id = any (%(claim_ids)s::bigint[])
+    returning lane, delivery_id, number, purpose, worker, claimed_at, array_position(%(lanes)s::bigint[], lane) as place
+), delivered as (
+    delete from outbox.delivery delivery using ended
+    where delivery.lane = ended.lane and delivery.delivery_id = ended.delivery_id
+    returning delivery.event_id, delivery.operation, ended.number, ended.purpose, ended.worker, ended.claimed_at,
+              ended.place
+), journal as (
+    insert into outbox.attempt
+        (event_id, operation, number, purpose, worker, begun_at, took_us, outcome, evidence, status, verdict, digest,
+         excerpt)
+    select event_id, operation, number, purpose, worker, claimed_at, (%(took_us)s::integer[])[place], 'accepted',
+           'answered', (%(statuses)s::smallint[])[place], 'acknowledge',
+           substring(%(digests)s::bytea from place * 32 - 31 for 32), (%(excerpts)s::text[])[place]
+    from delivered
+)
+select lane from ended
+"""
+
+# Every other end. `state` is what becomes of the delivery; null: its duty is done and the row goes.
+# What follows a delivery that waits for its client waits with it, so that no look passes over it again and again.
+CONCLUDE = """
+with said as materialized (
+    select * from json_to_recordset(%(said)s::json) as said (
+        lane bigint, took_us integer, outcome text, evidence text, status smallint, verdict text, state text,
+        due_in_s float8, counts integer, miss_count integer, reason text, digest text, excerpt text)
+), ended as (
+    delete from outbox.claim
+    where lane = any (%(lanes)s::bigint[]) and claim_id = any (%(claim_ids)s::bigint[])
+    returning lane, delivery_id, number, purpose, worker, claimed_at
+), over as materialized (
+    select ended.delivery_id, ended.number, ended.purpose, ended.worker, ended.claimed_at, said.*
+    from ended join said on said.lane = ended.lane
+), moved as (
+    update outbox.delivery delivery
+    set state = over.state, due_at = clock_timestamp() + make_interval(secs => over.due_in_s),
+        attempt_count = over.number, try_count = delivery.try_count + over.counts, miss_count = over.miss_count,
+        reason = over.reason
+    from over
+    where delivery.lane = over.lane and delivery.delivery_id = over.delivery_id and over.state is not null
+    returning delivery.event_id, delivery.operation, over.lane
+), followers as (
+    update outbox.delivery delivery
+    set state = 'waiting', reason = 'behind a delivery that waits for the client'
+    from over
+    where delivery.lane = over.lane and delivery.delivery_id > over.delivery_id and delivery.state = 'pending'
+      and over.state = 'waiting'
+), gone as (
+    delete from outbox.delivery delivery using over
+    where delivery.lane = over.lane and delivery.delivery_id = over.delivery_id and over.state is null
+    returning delivery.event_id, delivery.operation, over.lane
+), journal as (
+    insert into outbox.attempt
+        (event_id, operation, number, purpose, worker, begun_at, took_us, outcome, evidence, status, verdict, reason,
+        digest,
+         excerpt)
+    select it.event_id, it.operation, over.number, over.purpose, over.worker, over.claimed_at, over.took_us,
+    over.outcome,
+           over.evidence, over.status, over.verdict, over.reason, decode(over.digest, 'hex'), over.excerpt
+    from (select * from moved union all select * from gone) it join over on over.lane = it.lane
+)
+select lane from ended
+"""
+
+NOTE_DESTINATIONS = """
+update outbox.destination destination
+set failure_count = case when said.well then 0 else destination.failure_count + said.failure_count end,
+    rest_until = case when said.well then destination.rest_until
+                      else greatest(destination.rest_until, clock_timestamp() + make_interval(secs => said.rest_s)) end,
+    paused_at = case when said.pause_reason is null then destination.paused_at
+                     else coalesce(destination.paused_at, clock_timestamp()) end,
+    pause_reason = coalesce(destination.pause_reason, said.pause_reason)
+from json_to_recordset(%s::json)
+    as said (destination text, well boolean, failure_count integer, rest_s float8, pause_reason text)
+where destination.destination = said.destination
+"""
+
+# A head is claimed if it is due, its destination is open, nothing before it in its lane is unsettled, nobody else is at
+# it (skip locked: a row being concluded or claimed elsewhere), and the lane has no claim (its primary key).
+CLAIM = """
+with head as materialized (
+    select delivery.*
+    from unnest(%s::bigint[], %s::bigint[]) as due (lane, delivery_id)
+    join outbox.delivery delivery on delivery.lane = due.lane and delivery.delivery_id = due.delivery_id
+    where delivery.state in ('pending', 'in_doubt') and delivery.due_at <= clock_timestamp()
+      and delivery.destination = any (array(
+          select open.destination from outbox.destination open
+          where open.paused_at is null and open.rest_until <= clock_timestamp()))
+      and not exists (
+          select from outbox.delivery earlier
+          where earlier.lane = delivery.lane and earlier.delivery_id < delivery.delivery_id
+            and earlier.state = any (%s::text[]))
+    for update of delivery skip locked
+), claimed as (
+    insert into outbox.claim (lane, delivery_id, number, purpose, worker)
+    select lane, delivery_id, attempt_count + 1, case state when 'pending' then 'send' else 'inquire' end, %s
+    from head
+    on conflict (lane) do nothing
+    returning lane, claim_id
+), listed as materialized (
+    select array_agg(lane) as lanes, array_agg(claim_id) as claim_ids from claimed
+)
+select listed.claim_ids[array_position(listed.lanes, head.lane)], head.lane, head.delivery_id, head.attempt_count + 1,
+       case head.state when 'pending' then 'send' else 'inquire' end, head.event_id, head.operation, head.destination,
+       event.payload::text, event.occurred_at, event.recorded_at, head.try_count, head.miss_count
+from listed
+join head on head.lane = any (listed.lanes)
+join outbox.event event on event.event_id = head.event_id
+"""
+
+# What could not be claimed because an earlier delivery of its lane waits is made to wait with it.
+FOLLOW = """
+update outbox.delivery delivery
+set state = 'waiting', reason = 'behind a delivery that is ' || earlier.state
+from unnest(%s::bigint[], %s::bigint[]) as due (lane, delivery_id)
+cross join lateral (
+    select blocker.state from outbox.delivery blocker
+    where blocker.lane = due.lane and blocker.delivery_id < due.delivery_id and blocker.state = any (%s::text[])
+    limit 1
+) earlier
+where delivery.lane = due.lane and delivery.delivery_id = due.delivery_id and delivery.state = 'pending'
+"""
+
+LOOK = """
+select look.destination, delivery.delivery_id, delivery.lane, delivery.due_in_s
+from unnest(%s::text[], %s::bigint[], %s::integer[]) as look (destination, after, count_max)
+cross join lateral (
+    select delivery.delivery_id, delivery.lane,
+           greatest(0, extract(epoch from delivery.due_at - clock_timestamp()))::float8 as due_in_s
+    from outbox.delivery delivery
+    where delivery.destination = look.destination and delivery.delivery_id > look.after
+      and delivery.state in ('pending', 'in_doubt') and delivery.operation = any (%s::text[])
+    order by delivery.delivery_id
+    limit look.count_max
+) delivery
+"""
+
+REREAD = """
+select delivery.delivery_id, delivery.lane, delivery.due_in_s
+from unnest(%s::bigint[]) as short (lane)
+cross join lateral (
+    select delivery.delivery_id, delivery.lane,
+           greatest(0, extract(epoch from delivery.due_at - clock_timestamp()))::float8 as due_in_s
+    from outbox.delivery delivery
+    where delivery.lane = short.lane and delivery.state in ('pending', 'in_doubt') and delivery.operation = any
+    (%s::text[]) order by delivery.delivery_id
+    limit %s
+) delivery
+"""
+
+DESTINATIONS = """
+select destination.destination, destination.paused_at is not null, destination.failure_count,
+       greatest(0, extract(epoch from destination.rest_until - clock_timestamp()))::float8
+from outbox.destination destination
+"""
+
+# Passes over what was claimed and concluded since the last vacuum, so it is not for every turn.
+FOREIGN_CLAIMS = """
+select extract(epoch from clock_timestamp() - min(claim.claimed_at))::float8 from outbox.claim claim where claim.worker
+<> %s
+"""
+
+TAKE_OVER = """
+with overdue as materialized (
+    select claim.lane from outbox.claim claim
+    where claim.claimed_at < clock_timestamp() - make_interval(secs => %s) and claim.worker <> %s
+    limit %s
+    for update skip locked
+), taken as (
+    update outbox.claim claim set worker = %s, claim_id = nextval('outbox.claim_id')
+    from overdue where claim.lane = overdue.lane
+    returning claim.*
+)
+select taken.claim_id, taken.lane, taken.delivery_id, taken.number, taken.purpose, delivery.event_id,
+delivery.operation,
+       delivery.destination, event.payload::text, event.occurred_at, event.recorded_at, delivery.try_count,
+       delivery.miss_count, taken.claimed_at
+from taken
+join outbox.delivery delivery on delivery.lane = taken.lane and delivery.delivery_id = taken.delivery_id
+join outbox.event event on event.event_id = delivery.event_id
+"""
+
+RELEASE = "delete from outbox.claim where worker = %s and lane <> all (%s::bigint[])"
+END_SESSION = """
+select pg_terminate_backend(pid) from pg_stat_activity where pid = %s and application_name = %s and pid <>
+pg_backend_pid()
+"""
+ENABLE_ROUTES = """
+update outbox.route route set enabled = (route.operation = any (%s::text[]))
+where route.enabled <> (route.operation = any (%s::text[]))
+"""

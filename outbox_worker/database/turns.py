@@ -1,0 +1,79 @@
+"""What the relay asks of the database in one turn, and what it is answered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from outbox_worker.records import Claim, Conclusion
+from outbox_worker.rules.lanes import Due
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Look for deliveries of a destination after an id, at most so many."""
+
+    destination: str
+    after: int
+    count_max: int
+
+
+@dataclass(frozen=True, slots=True)
+class DestinationNote:
+    """What is to be written down of a destination: it answers, or it failed once more, or it must be paused."""
+
+    destination: str
+    well: bool
+    failure_count: int
+    rest_s: float
+    pause_reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class DestinationState:
+    """What all workers know of a destination."""
+
+    destination: str
+    paused: bool
+    failure_count: int
+    rest_s: float
+
+
+@dataclass(slots=True)
+class Turn:
+    """What the relay wants of the database now."""
+
+    conclusions: list[Conclusion] = field(default_factory=list)
+    notes: list[DestinationNote] = field(default_factory=list)
+    candidates: list[Due] = field(default_factory=list)
+    looks: list[Look] = field(default_factory=list)
+    rereads: list[int] = field(default_factory=list)  # lanes to be read from their heads
+    unclaimed: list[Due] = field(default_factory=list)  # candidates of the turn before that could not be claimed
+    arm: bool = False
+    disarm: bool = False
+    survey: bool = False  # look for claims of other workers
+
+    def __bool__(self) -> bool:
+        return bool(
+            self.conclusions
+            or self.notes
+            or self.candidates
+            or self.looks
+            or self.rereads
+            or self.unclaimed
+            or self.arm
+            or self.disarm
+            or self.survey
+        )
+
+
+@dataclass(slots=True)
+class Answer:
+    """What the database answered."""
+
+    overtaken: list[Conclusion] = field(default_factory=list)  # their claims were taken over: they changed nothing
+    claims: list[Claim] = field(default_factory=list)
+    found: dict[str, list[Due]] = field(default_factory=dict)  # by destination, in order
+    reread: list[Due] = field(default_factory=list)
+    destinations: list[DestinationState] = field(default_factory=list)
+    oldest_foreign_claim_s: float | None = None  # the age of the oldest claim that is not ours
+    armed: bool = False

@@ -1,0 +1,162 @@
+"""Logs: one wide line per thing that happened, for a machine as JSON, for a person at a terminal in colours.
+
+    log.info("attempt concluded", event_id=…, operation=…, verdict=…, took_us=…)
+
+Phones are masked and secrets blotted out on the way, by the name of the key and by what a text looks like: a line that
+somebody adds tomorrow is safe as well. Names of things that must stay legible, as they are what an operator searches
+for, stand in `_LEGIBLE`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any, Literal, TextIO
+
+import msgspec
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+from outbox_worker.rules.phones import mask, mask_all
+
+Format = Literal["auto", "json", "console"]
+Level = Literal["debug", "info", "warning", "error", "critical"]
+
+_BLOT = "***"
+_IDENTIFIERS = ("event_id", "source_id", "delivery_id", "lane", "attempt", "worker", "boot_id", "digest", "logger")
+_TERMS = ("operation", "destination", "kind", "outcome", "verdict", "action", "evidence", "level", "time", "version")
+_LEGIBLE = frozenset(_IDENTIFIERS + _TERMS)
+_SECRET = re.compile(r"token|secret|passw|authori[sz]|credential|conninfo|dsn|api_?key|signature|cookie", re.IGNORECASE)
+_PHONE = re.compile(r"phone|msisdn", re.IGNORECASE)
+
+# What a secret looks like inside a text: a password in a URL or in a conninfo, an authorization, a signing secret, the
+# id at the end of a hook's address, which is all that protects a hook.
+_SECRET_IN_TEXT = re.compile(
+    r"(?P<before>://[^/\s:@]*:)[^/\s@]+(?=@)"
+    r"|(?P<name>(?:password|passwd|token|secret)[\"']?\s*[=:]\s*[\"']?)[^\s,;'\"}]+"
+    r"|(?P<scheme>\b(?:Bearer|Basic)\s+)[\w.~+/=-]+"
+    r"|(?P<prefix>whsec_)[\w+/=-]+"
+    r"|(?P<hook>/webhok/)[^/\s\"']+",
+    re.IGNORECASE,
+)
+# Most texts hold none of these, and then the search above is spared.
+_HINTS = ("@", "passw", "token", "secret", "bearer", "basic", "whsec_", "webhok")
+
+
+def configure(format: Format = "auto", level: Level = "info", stream: TextIO | None = None) -> None:
+    """Set up logging for the whole process, for libraries that use the standard library's logging as well.
+
+    `auto` is console on a terminal and JSON otherwise. `stream` is standard error unless given: standard output
+    belongs to what a command was asked for. NO_COLOR (no-color.org) is honoured.
+    """
+    out = sys.stderr if stream is None else stream
+    as_json = format == "json" or (format == "auto" and not out.isatty())
+    threshold = logging.getLevelNamesMapping()[level.upper()]
+    structlog.configure(
+        processors=[*_common(), _as_json if as_json else _console(out)],
+        wrapper_class=structlog.make_filtering_bound_logger(threshold),
+        logger_factory=structlog.BytesLoggerFactory(out.buffer) if as_json else structlog.WriteLoggerFactory(out),
+        cache_logger_on_first_use=True,
+    )
+    _route_standard_logging(out, threshold, as_json)
+
+
+def _common() -> list[Processor]:
+    return [
+        structlog.processors.add_log_level,
+        structlog.processors.format_exc_info,
+        structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+        protect,
+    ]
+
+
+def _console(out: TextIO) -> Processor:
+    # The plain trace back: the default one shows local variables, tokens among them.
+    return structlog.dev.ConsoleRenderer(
+        colors=out.isatty() and not os.environ.get("NO_COLOR"),
+        timestamp_key="time",
+        exception_formatter=structlog.dev.plain_traceback,
+    )
+
+
+def _route_standard_logging(out: TextIO, threshold: int, as_json: bool) -> None:
+    handler = logging.StreamHandler(out)
+    renderer: Processor = _as_json_text if as_json else _console(out)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[structlog.stdlib.add_logger_name],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_common(), renderer],
+        )
+    )
+    logging.basicConfig(handlers=[handler], level=threshold, force=True)
+
+
+_encode = msgspec.json.Encoder(enc_hook=str).encode
+
+
+def _as_json(logger: WrappedLogger, name: str, line: EventDict) -> bytes:
+    return _encode({"time": line.pop("time"), "level": line.pop("level"), "event": line.pop("event"), **line})
+
+
+def _as_json_text(logger: WrappedLogger, name: str, line: EventDict) -> str:
+    return _as_json(logger, name, line).decode()
+
+
+def protect(logger: WrappedLogger, name: str, line: EventDict) -> EventDict:
+    """Mask phones and blot out secrets in every value of a line. A processor for structlog."""
+    for key, value in line.items():
+        treat = _treatment(key)
+        if treat is not None:
+            line[key] = treat(value)
+    return line
+
+
+Treatment = Callable[[Any], Any]
+
+
+@lru_cache(maxsize=1024)
+def _treatment(key: str) -> Treatment | None:
+    if key in _LEGIBLE:
+        return None
+    if _SECRET.search(key):
+        return _blot
+    return _mask_phones if _PHONE.search(key) else _clean
+
+
+def _blot(value: Any) -> Any:
+    return _BLOT if value else value
+
+
+def _mask_phones(value: Any) -> Any:
+    if isinstance(value, str):
+        return mask(value)
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_mask_phones(item) for item in value]
+    return _clean(value)
+
+
+def _clean(value: Any) -> Any:
+    if isinstance(value, str):
+        return clean(value) if value else value
+    if isinstance(value, int | float | None):
+        return value
+    if isinstance(value, Mapping):
+        return protect(None, "", {str(key): item for key, item in value.items()})
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_clean(item) for item in value]
+    return clean(str(value))
+
+
+def clean(text: str) -> str:
+    """Mask what looks like a phone number in a free text, and blot out what looks like a secret."""
+    masked = mask_all(text)
+    lowered = masked.lower()
+    return _SECRET_IN_TEXT.sub(_blot_found, masked) if any(hint in lowered for hint in _HINTS) else masked
+
+
+def _blot_found(found: re.Match[str]) -> str:
+    return next(group for group in found.groups() if group is not None) + _BLOT

@@ -1,0 +1,199 @@
+"""Databases for the tests: one server per process, our schema installed once, a fresh copy of it for each test.
+
+    server ──▶ installed (a template with our schema) ──▶ postgresql, database_url, connect      a copy for each test
+          └──▶ bare (a template without)              ──▶ empty_database, empty_database_url     one for each test
+    own_server ──▶ a server that the test may kill and start again
+
+OUTBOX_WORKER_TEST_DATABASE, a URL or conninfo of a superuser, has another server used than one that we start, and
+OUTBOX_WORKER_TEST_BIN_DIRECTORY has another PostgreSQL started than that of the wheel.
+Databases bear names of this run and are dropped. Roles belong to the whole server, which other runs may be using: no
+test drops one or changes what it may do, and on a server that is not ours they stay.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import psycopg
+import pytest
+from pytest_postgresql import factories
+from pytest_postgresql.executors import NoopExecutor
+from pytest_postgresql.janitor import DatabaseJanitor
+
+from outbox_worker.demo.postgres import PostgresServer
+from outbox_worker.errors import DatabaseUnavailable
+
+EXTERNAL_DATABASE = os.environ.get("OUTBOX_WORKER_TEST_DATABASE", "")
+BIN_DIRECTORY = os.environ.get("OUTBOX_WORKER_TEST_BIN_DIRECTORY", "")
+MEMORY = Path("/dev/shm")  # noqa: S108 - the server makes a directory of its own there, closed to others
+MEMORY_BYTES_MIN = 2**31
+INSTALL_LOCK = 0x0074_6573_7473  # any number that the product does not use
+
+
+@dataclass(frozen=True)
+class ExternalServer:
+    """A server that somebody else runs, with the coordinates that PostgresServer has too."""
+
+    host: str
+    port: int
+    user: str
+    password: str
+    maintenance_dbname: str
+
+    def url(self, dbname: str | None = None) -> str:
+        """Return a URL in the form that takes the directory of a socket as its host."""
+        words = {"host": self.host, "port": self.port, "user": self.user, "password": self.password}
+        return f"postgresql:///{quote(dbname or self.maintenance_dbname, safe='')}?{urlencode(words, quote_via=quote)}"
+
+
+Server = PostgresServer | ExternalServer
+
+
+class Coordinates(NoopExecutor):
+    """Tell pytest-postgresql where the server is and what a test's database is a copy of."""
+
+    def __init__(self, server: Server, dbname: str, copy_of: str | None = None) -> None:
+        super().__init__(
+            host=server.host,
+            port=server.port,
+            user=server.user,
+            password=server.password,
+            options="",
+            dbname=dbname,
+            maintenance_dbname=getattr(server, "maintenance_dbname", "postgres"),
+        )
+        self._copy_of = copy_of or f"{dbname}_template"
+
+    @property
+    def template_dbname(self) -> str:
+        return self._copy_of
+
+    def template(self) -> DatabaseJanitor:
+        """Create the template on entry and drop it on exit."""
+        return DatabaseJanitor(
+            host=self.host,
+            port=self.port,
+            user=self.user,
+            password=self.password,
+            dbname=self.template_dbname,
+            maintenance_dbname=self.maintenance_dbname,
+            as_template=True,
+        )
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    """Start the server of this test process, or find the one that was named to us."""
+    if EXTERNAL_DATABASE:
+        yield _external_server()
+    else:
+        with _make_server() as started:
+            yield started
+
+
+@pytest.fixture(scope="session")
+def installed(server: Server) -> Iterator[NoopExecutor]:
+    """Install our schema and the reference accounting into a template, once."""
+    coordinates = Coordinates(server, _name_of_this_run())
+    with coordinates.template() as template:
+        with _alone(server):
+            template.load(_install)
+        yield coordinates
+
+
+@pytest.fixture(scope="session")
+def bare(server: Server) -> NoopExecutor:
+    return Coordinates(server, _name_of_this_run(), copy_of="template0")
+
+
+postgresql = factories.postgresql("installed")
+empty_database = factories.postgresql("bare")
+
+
+@pytest.fixture
+def database_url(server: Server, postgresql: psycopg.Connection) -> str:
+    """The URL of the test's own copy of the installed database."""
+    return server.url(postgresql.info.dbname)
+
+
+@pytest.fixture
+def empty_database_url(server: Server, empty_database: psycopg.Connection) -> str:
+    """The URL of a database of the test's own with nothing of ours in it."""
+    return server.url(empty_database.info.dbname)
+
+
+@pytest.fixture
+def connect(database_url: str) -> Iterator[Callable[..., psycopg.Connection]]:
+    """Open further sessions, on the test's database unless told otherwise; all of them are closed at the end."""
+    with ExitStack() as sessions:
+
+        def connect_to(url: str = database_url, *, autocommit: bool = True, **parameters: Any) -> psycopg.Connection:
+            session = psycopg.connect(url, autocommit=autocommit, **parameters)
+            return sessions.enter_context(closing(session))
+
+        yield connect_to
+
+
+@pytest.fixture(scope="session")
+def make_server() -> Callable[..., PostgresServer]:
+    """Make a server that is not started; arguments are PostgresServer's, where they differ from a test's usual ones."""
+    try:
+        _make_server()
+    except DatabaseUnavailable as reason:
+        if not EXTERNAL_DATABASE:
+            raise
+        pytest.skip(f"this needs a server of its own, and only an external one is here: {reason}")
+    return _make_server
+
+
+@pytest.fixture
+def own_server(make_server: Callable[..., PostgresServer]) -> Iterator[PostgresServer]:
+    """Start a server that the test may kill, stop and start again; our schema is not in it."""
+    with make_server() as started:
+        yield started
+
+
+def _make_server(**arguments: Any) -> PostgresServer:
+    """Put it into memory where there is enough: a copy of a database is 300 files, 14 ms instead of 50 to 300."""
+    is_roomy = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > MEMORY_BYTES_MIN
+    usual = {
+        "parent_directory": MEMORY if is_roomy else None,
+        "durable": False,
+        "settings": {"max_wal_size": "128MB"},
+        "bin_directory": Path(BIN_DIRECTORY) if BIN_DIRECTORY else None,
+    }
+    return PostgresServer(**(usual | arguments))
+
+
+def _external_server() -> ExternalServer:
+    with psycopg.connect(EXTERNAL_DATABASE) as session:
+        info = session.info
+        return ExternalServer(info.host, info.port, info.user, info.password, info.dbname)
+
+
+def _name_of_this_run() -> str:
+    return f"outbox_test_{secrets.token_hex(8)}"
+
+
+@contextmanager
+def _alone(server: Server) -> Iterator[None]:
+    """Let one process at a time install: roles are common to all databases, and two that create one collide."""
+    with psycopg.connect(server.url(), autocommit=True) as session:
+        session.execute("select pg_advisory_lock(%s)", [INSTALL_LOCK])
+        yield
+
+
+def _install(*, autocommit: bool, **coordinates: Any) -> None:
+    from outbox_worker.database import schema
+
+    with psycopg.connect(autocommit=autocommit, **coordinates) as session:
+        schema.install(session)
+        schema.install_reference(session)
