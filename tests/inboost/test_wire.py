@@ -16,12 +16,12 @@ from typing import Any
 
 import pycurl
 import pytest
-from receiver import Connection, Receiver
 
 from outbox_worker.errors import Unsendable
 from outbox_worker.inboost.transfer import ANSWER_BYTES_READ_MAX, KeptConnections, Transfer
 from outbox_worker.inboost.wire import Wire
 from outbox_worker.records import Evidence, Exchange, Request
+from tests.inboost.receiver import Connection, Receiver
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 JSON = "Content-Type: application/json"
