@@ -42,8 +42,6 @@ def _numbers(configuration: Configuration) -> Iterator[Complaint]:
             ("inboost", "connect_timeout"),
             "must be shorter than request_timeout, which holds for the whole request, connecting and all",
         )
-    if relay.slots > relay.slots_max:
-        yield Complaint(("relay", "slots"), f"must be at most slots_max ({relay.slots_max}); raise that or lower this")
     if relay.lane_read_ahead > relay.read_ahead:
         yield Complaint(("relay", "lane_read_ahead"), f"must be at most read_ahead ({relay.read_ahead})")
     if retry.first > retry.longest:

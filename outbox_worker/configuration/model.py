@@ -131,7 +131,6 @@ class Relay(Section):
     """`[relay]`: how much at once, and what a delivery in trouble means for those behind it."""
 
     slots: Count = 16
-    slots_max: Count = 64
     poll_interval: Seconds = timedelta(seconds=5)
     read_ahead: Count = 20_000
     lane_read_ahead: Count = 64

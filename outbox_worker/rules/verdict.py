@@ -87,6 +87,8 @@ def _reject(situation: Situation, policy: Policy) -> Verdict:
 
 
 def _unsendable(situation: Situation, policy: Policy) -> Verdict:
+    if situation.claim.purpose is Purpose.INQUIRE:
+        return _hold(situation, "in doubt, and cannot be looked up")
     action = Action.WAIT_FOR_CLIENT if situation.waits else Action.DEAD_LETTER
     return Verdict(action, counts=True, reason=situation.reason)
 
@@ -97,7 +99,7 @@ def _doubt(situation: Situation, policy: Policy) -> Verdict:
         return Verdict(Action.INQUIRE, due_at, counts=True, standing=Standing.ILL, reason=situation.reason)
     if situation.on_doubt is OnDoubt.RESEND:
         return _charged(situation, policy, Action.RETRY)
-    return Verdict(Action.HOLD, counts=True, standing=Standing.ILL, reason=situation.reason)
+    return _hold(situation, "in doubt, and nobody can be asked")
 
 
 def _not_found(situation: Situation, policy: Policy) -> Verdict:
@@ -116,10 +118,13 @@ def _charged(situation: Situation, policy: Policy, action: Action) -> Verdict:
     """Try again by the timetable; when that is spent, hold: the delivery is in doubt and nobody is left to ask."""
     try_number = situation.claim.tries + 1
     if policy.timetable.is_spent(try_number):
-        reason = f"in doubt after {try_number} tries: {situation.reason}"
-        return Verdict(Action.HOLD, counts=True, standing=Standing.ILL, reason=reason)
+        return _hold(situation, f"in doubt after {try_number} tries")
     due_at = situation.now + policy.timetable.wait(try_number, situation.chance)
     return Verdict(action, due_at, counts=True, standing=Standing.ILL, reason=situation.reason)
+
+
+def _hold(situation: Situation, why: str) -> Verdict:
+    return Verdict(Action.HOLD, counts=True, standing=Standing.UNSAID, reason=f"{why}: {situation.reason}")
 
 
 def _again(claim: Claim) -> Action:
