@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import ssl
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import timedelta
@@ -16,6 +15,7 @@ from typing import Any
 
 import pycurl
 import pytest
+import trustme
 
 from outbox_worker.errors import Unsendable
 from outbox_worker.inboost.transfer import ANSWER_BYTES_READ_MAX, KeptConnections, Transfer
@@ -61,21 +61,22 @@ def wire(open_wire: OpenWire) -> Wire[Any]:
 
 
 @pytest.fixture(scope="session")
-def certificate_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("tls")
-    key, certificate = directory / "key.pem", directory / "certificate.pem"
-    subject = ["-subj", "/CN=receiver", "-addext", "subjectAltName=IP:127.0.0.1"]
-    algorithm = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    command = ["openssl", "req", "-x509", *algorithm, *subject, "-days", "2", "-keyout", key, "-out", certificate]
-    subprocess.run(command, check=True, capture_output=True)
-    certificate.write_text(certificate.read_text() + key.read_text())
-    return certificate
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture(scope="session")
+def certificate_file(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The authority's own certificate, for those who are to trust it."""
+    path = tmp_path_factory.mktemp("tls") / "authority.pem"
+    authority.cert_pem.write_to_path(path)
+    return path
 
 
 @pytest.fixture
-def certificate(certificate_file: Path) -> ssl.SSLContext:
+def certificate(authority: trustme.CA) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate_file)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
     return context
 
 

@@ -135,7 +135,7 @@ def test_a_drawn_pick_takes_ready_lanes_in_any_order_and_each_once() -> None:
 
 
 class LanesAgainstTheDatabase(RuleBasedStateMachine):
-    """Whatever happens in whatever order: all that waits is taken in the end, in order per lane, never two of a lane."""
+    """Whatever happens in whatever order: all that waits is taken in the end, in order, never two of a lane at once."""
 
     def __init__(self) -> None:
         super().__init__()
