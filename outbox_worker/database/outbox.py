@@ -198,18 +198,18 @@ class Outbox:
         return self.connection.execute(statement, parameters, binary=True)
 
     def _read(self, answer: Answer, cursors: dict[str, psycopg.Cursor[Any]], turn: Turn) -> None:
-        written = {row[0] for key in ("accepted", "others") if key in cursors for row in cursors[key]}
+        rows = {key: cursor.fetchall() for key, cursor in cursors.items()}
+        written = {lane for key in ("accepted", "others") for (lane,) in rows.get(key, ())}
         answer.overtaken = [it for it in turn.conclusions if it.claim.lane not in written]
-        if "claims" in cursors:
-            answer.claims = [_claim(row) for row in cursors["claims"]]
-        for destination, *due in cursors.get("found", ()):
+        answer.claims = [_claim(row) for row in rows.get("claims", ())]
+        for destination, *due in rows.get("found", ()):
             answer.found.setdefault(destination, []).append(Due(*due))
-        answer.reread = [Due(*due) for due in cursors.get("reread", ())]
-        answer.destinations = [DestinationState(*row) for row in cursors["destinations"]]
-        if "foreign" in cursors:
-            answer.oldest_foreign_claim_s = cursors["foreign"].fetchall()[0][0]
-        if "arm" in cursors:
-            answer.armed = cursors["arm"].fetchall()[0][0]
+        answer.reread = [Due(*row) for row in rows.get("reread", ())]
+        answer.destinations = [DestinationState(*row) for row in rows["destinations"]]
+        if turn.survey:
+            answer.oldest_foreign_claim_s = rows["foreign"][0][0]
+        if turn.arm:
+            answer.armed = rows["arm"][0][0]
 
 
 def _sorted_out(conclusions: Sequence[Conclusion]) -> tuple[list[Conclusion], list[Conclusion]]:

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+import msgspec
+
 from outbox_worker.records import Action, Claim, OnDoubt, Outcome, Purpose, Standing, Verdict
 from outbox_worker.rules.schedule import Timetable
 
@@ -29,8 +31,7 @@ class Policy:
     settle: timedelta
 
 
-@dataclass(frozen=True, slots=True)
-class Situation:
+class Situation(msgspec.Struct, frozen=True):
     """All that a verdict depends on."""
 
     claim: Claim

@@ -7,6 +7,7 @@ at warning, what needs a person at error.
 from __future__ import annotations
 
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 import psycopg
@@ -15,6 +16,11 @@ import structlog
 from outbox_worker import metrics
 from outbox_worker.database.turns import DestinationNote
 from outbox_worker.records import Action, Conclusion, Outcome
+
+# prometheus_client looks a label set up anew each time, at the price of a log line; the sets are few.
+_attempts = cache(metrics.attempts.labels)
+_request_seconds = cache(metrics.request_seconds.labels)
+_delivered_seconds = cache(metrics.delivered_seconds.labels)
 
 LEVELS = {
     Action.ACKNOWLEDGE: "info",
@@ -36,7 +42,7 @@ class Journal:
     def concluded(self, conclusion: Conclusion, now: datetime) -> None:
         """One attempt: one line, one count."""
         claim, verdict, exchange = conclusion.claim, conclusion.verdict, conclusion.exchange
-        metrics.attempts.labels(claim.operation, claim.purpose, conclusion.outcome, verdict.action).inc()
+        _attempts(claim.operation, claim.purpose, conclusion.outcome, verdict.action).inc()
         line: dict[str, Any] = {
             "event_id": claim.event_id,
             "operation": claim.operation,
@@ -47,11 +53,11 @@ class Journal:
             "verdict": verdict.action,
         }
         if exchange is not None:
-            metrics.request_seconds.labels(claim.operation).observe(exchange.took_us / 1e6)
+            _request_seconds(claim.operation).observe(exchange.took_us / 1e6)
             line |= {"status": exchange.status, "evidence": exchange.evidence, "took_us": exchange.took_us}
         if verdict.action is Action.ACKNOWLEDGE:
             lag_s = (now - claim.recorded_at).total_seconds()
-            metrics.delivered_seconds.labels(claim.operation).observe(lag_s)
+            _delivered_seconds(claim.operation).observe(lag_s)
             line["lag_ms"] = round(lag_s * 1000, 1)
         if verdict.reason:
             line["reason"] = verdict.reason

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from random import random
+
+import msgspec
 
 from outbox_worker.errors import Unsendable
 from outbox_worker.inboost.profile import Profile
@@ -13,8 +14,7 @@ from outbox_worker.rules.outcome import classify, retry_after
 from outbox_worker.rules.verdict import Policy, Situation, decide
 
 
-@dataclass(frozen=True, slots=True)
-class Flight:
+class Flight(msgspec.Struct, frozen=True):
     """A request on its way."""
 
     claim: Claim

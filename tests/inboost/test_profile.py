@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 from standardwebhooks import Webhook
 
 from outbox_worker import __version__
@@ -48,7 +49,7 @@ def profile(**changes: Any) -> Profile:
 
 
 def claim(operation: str, payload: str | None = None, **changes: Any) -> Claim:
-    return replace(
+    return structs.replace(
         Claim(
             claim_id=3,
             lane=1,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from msgspec.structs import replace
 
 from outbox_worker.records import Action, Claim, OnDoubt, Outcome, Purpose, Standing
 from outbox_worker.rules.schedule import Timetable
