@@ -12,7 +12,7 @@ from prometheus_client import REGISTRY
 from outbox_worker import __version__, configuration, logs
 from outbox_worker.cli.options import configuration_option
 from outbox_worker.configuration.assembly import assemble
-from outbox_worker.database.engine import engine
+from outbox_worker.database.backlog import StatusReader
 from outbox_worker.runtime import supervisor
 from outbox_worker.runtime.gauges import BacklogGauges
 from outbox_worker.web.monitoring import MonitoringServer
@@ -35,7 +35,7 @@ def run(configuration_file: Path | None) -> None:
         log.warning("configuration", reason=warning)
     assembly = assemble(settings)
     relay = assembly.relay
-    REGISTRY.register(BacklogGauges(engine(settings.database.conninfo, application_name="outbox-worker metrics")))
+    REGISTRY.register(BacklogGauges(StatusReader(settings.database.conninfo, "outbox-worker metrics")))
     monitoring = MonitoringServer(
         settings.web.host,
         settings.web.port,

@@ -9,16 +9,12 @@ from typing import Any
 
 import click
 import msgspec
-import psycopg
 from rich.console import Console
 from rich.table import Table
-from sqlalchemy import exc
 
 from outbox_worker import configuration
 from outbox_worker.cli.options import configuration_option
 from outbox_worker.database import backlog
-from outbox_worker.database.engine import engine, transaction
-from outbox_worker.errors import SchemaMismatch
 
 STATES = ("pending", "in_doubt", "held", "waiting", "dead")
 
@@ -33,16 +29,7 @@ def status(configuration_file: Path | None, as_json: bool) -> None:
     waiting: InBoost does not know the client, or the client has no usable phone. dead: refused by InBoost.
     """
     settings = configuration.load(configuration_file, to_deliver=False)
-    with transaction(engine(settings.database.conninfo, application_name="outbox-worker status")) as connection:
-        try:
-            found = backlog.read(connection)
-        except exc.ProgrammingError as error:
-            if not isinstance(error.orig, psycopg.errors.UndefinedTable | psycopg.errors.InsufficientPrivilege):
-                raise
-            raise SchemaMismatch(
-                f"{settings.database.server} has no schema outbox that this role may read. "
-                "Install it with `outbox-worker schema install`, and grant outbox_worker to this role."
-            ) from None
+    found = backlog.StatusReader(settings.database.conninfo, "outbox-worker status")()
     if as_json:
         click.echo(msgspec.json.encode(_as_data(found)).decode())
     else:

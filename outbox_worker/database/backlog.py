@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+import psycopg
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -17,10 +18,14 @@ from sqlalchemy import (
     Text,
     Uuid,
     distinct,
+    exc,
     func,
     literal_column,
     select,
 )
+
+from outbox_worker.database.engine import engine, transaction
+from outbox_worker.errors import DatabaseUnavailable, SchemaMismatch
 
 _metadata = MetaData(schema="outbox")
 
@@ -103,6 +108,26 @@ class Status:
         """How long the oldest delivery waits that is due and not delivered."""
         due = [row.oldest_due_at for row in self.waiting if row.oldest_due_at is not None]
         return max((self.read_at - min(due)).total_seconds(), 0.0) if due else 0.0
+
+
+class StatusReader:
+    """Reads the state of the outbox whenever asked, each time by a connection of its own."""
+
+    def __init__(self, conninfo: str, application_name: str) -> None:
+        self._engine = engine(conninfo, application_name=application_name)
+
+    def __call__(self) -> Status:
+        """Raise DatabaseUnavailable, or SchemaMismatch where there is no outbox that this role may read."""
+        try:
+            with transaction(self._engine) as connection:
+                return read(connection)
+        except exc.DBAPIError as error:
+            if isinstance(error.orig, psycopg.errors.UndefinedTable | psycopg.errors.InsufficientPrivilege):
+                raise SchemaMismatch(
+                    "the database has no schema outbox that this role may read. Install it with "
+                    "`outbox-worker schema install`, and grant outbox_worker to this role."
+                ) from None
+            raise DatabaseUnavailable(f"the outbox could not be read: {str(error.orig).strip()}") from None
 
 
 def read(connection: Connection) -> Status:

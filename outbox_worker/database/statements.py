@@ -1,7 +1,6 @@
 """The statements of the relay, whole: what each locks and why it is right stands beside it.
 
-Lanes and claim ids come as arrays written as text, so that their type, and with it the plan, is the same for all sizes
-of numbers.
+Those of a turn ($1, $2 …) take arrays and JSON as text: one type and one plan for all sizes.
 """
 
 from __future__ import annotations
@@ -11,8 +10,8 @@ from __future__ import annotations
 ACKNOWLEDGE = """
 with ended as (
     delete from outbox.claim
-    where lane = any (%(lanes)s::bigint[]) and claim_id = any (%(claim_ids)s::bigint[])
-    returning lane, delivery_id, number, purpose, worker, claimed_at, array_position(%(lanes)s::bigint[], lane) as place
+    where lane = any ($1::bigint[]) and claim_id = any ($2::bigint[])
+    returning lane, delivery_id, number, purpose, worker, claimed_at, array_position($1::bigint[], lane) as place
 ), delivered as (
     delete from outbox.delivery delivery using ended
     where delivery.lane = ended.lane and delivery.delivery_id = ended.delivery_id
@@ -22,9 +21,9 @@ with ended as (
     insert into outbox.attempt
         (event_id, operation, number, purpose, worker, begun_at, took_us, outcome, evidence, status, verdict, digest,
          excerpt)
-    select event_id, operation, number, purpose, worker, claimed_at, (%(took_us)s::integer[])[place], 'accepted',
-           'answered', (%(statuses)s::smallint[])[place], 'acknowledge',
-           substring(%(digests)s::bytea from place * 32 - 31 for 32), (%(excerpts)s::text[])[place]
+    select event_id, operation, number, purpose, worker, claimed_at, ($3::integer[])[place], 'accepted',
+           'answered', ($4::smallint[])[place], 'acknowledge',
+           substring($5::bytea from place * 32 - 31 for 32), (array(select json_array_elements_text($6::json)))[place]
     from delivered
 )
 select lane from ended
@@ -34,12 +33,12 @@ select lane from ended
 # What follows a delivery that waits for its client waits with it, so that no look passes over it again and again.
 CONCLUDE = """
 with said as materialized (
-    select * from json_to_recordset(%(said)s::json) as said (
+    select * from json_to_recordset($3::json) as said (
         lane bigint, took_us integer, outcome text, evidence text, status smallint, verdict text, state text,
         due_in_s float8, counts integer, miss_count integer, reason text, digest text, excerpt text)
 ), ended as (
     delete from outbox.claim
-    where lane = any (%(lanes)s::bigint[]) and claim_id = any (%(claim_ids)s::bigint[])
+    where lane = any ($1::bigint[]) and claim_id = any ($2::bigint[])
     returning lane, delivery_id, number, purpose, worker, claimed_at
 ), over as materialized (
     select ended.delivery_id, ended.number, ended.purpose, ended.worker, ended.claimed_at, said.*
@@ -83,7 +82,7 @@ set failure_count = case when said.well then 0 else destination.failure_count + 
     paused_at = case when said.pause_reason is null then destination.paused_at
                      else coalesce(destination.paused_at, clock_timestamp()) end,
     pause_reason = coalesce(destination.pause_reason, said.pause_reason)
-from json_to_recordset(%s::json)
+from json_to_recordset($1::json)
     as said (destination text, well boolean, failure_count integer, rest_s float8, pause_reason text)
 where destination.destination = said.destination
 """
@@ -93,7 +92,7 @@ where destination.destination = said.destination
 CLAIM = """
 with head as materialized (
     select delivery.*
-    from unnest(%s::bigint[], %s::bigint[]) as due (lane, delivery_id)
+    from unnest($1::bigint[], $2::bigint[]) as due (lane, delivery_id)
     join outbox.delivery delivery on delivery.lane = due.lane and delivery.delivery_id = due.delivery_id
     where delivery.state in ('pending', 'in_doubt') and delivery.due_at <= clock_timestamp()
       and delivery.destination = any (array(
@@ -102,11 +101,11 @@ with head as materialized (
       and not exists (
           select from outbox.delivery earlier
           where earlier.lane = delivery.lane and earlier.delivery_id < delivery.delivery_id
-            and earlier.state = any (%s::text[]))
+            and earlier.state = any ($3::text[]))
     for update of delivery skip locked
 ), claimed as (
     insert into outbox.claim (lane, delivery_id, number, purpose, worker)
-    select lane, delivery_id, attempt_count + 1, case state when 'pending' then 'send' else 'inquire' end, %s
+    select lane, delivery_id, attempt_count + 1, case state when 'pending' then 'send' else 'inquire' end, $4::uuid
     from head
     on conflict (lane) do nothing
     returning lane, claim_id
@@ -125,10 +124,10 @@ join outbox.event event on event.event_id = head.event_id
 FOLLOW = """
 update outbox.delivery delivery
 set state = 'waiting', reason = 'behind a delivery that is ' || earlier.state
-from unnest(%s::bigint[], %s::bigint[]) as due (lane, delivery_id)
+from unnest($1::bigint[], $2::bigint[]) as due (lane, delivery_id)
 cross join lateral (
     select blocker.state from outbox.delivery blocker
-    where blocker.lane = due.lane and blocker.delivery_id < due.delivery_id and blocker.state = any (%s::text[])
+    where blocker.lane = due.lane and blocker.delivery_id < due.delivery_id and blocker.state = any ($3::text[])
     limit 1
 ) earlier
 where delivery.lane = due.lane and delivery.delivery_id = due.delivery_id and delivery.state = 'pending'
@@ -136,13 +135,13 @@ where delivery.lane = due.lane and delivery.delivery_id = due.delivery_id and de
 
 LOOK = """
 select look.destination, delivery.delivery_id, delivery.lane, delivery.due_in_s
-from unnest(%s::text[], %s::bigint[], %s::integer[]) as look (destination, after, count_max)
+from unnest($1::text[], $2::bigint[], $3::integer[]) as look (destination, after, count_max)
 cross join lateral (
     select delivery.delivery_id, delivery.lane,
            greatest(0, extract(epoch from delivery.due_at - clock_timestamp()))::float8 as due_in_s
     from outbox.delivery delivery
     where delivery.destination = look.destination and delivery.delivery_id > look.after
-      and delivery.state in ('pending', 'in_doubt') and delivery.operation = any (%s::text[])
+      and delivery.state in ('pending', 'in_doubt') and delivery.operation = any ($4::text[])
     order by delivery.delivery_id
     limit look.count_max
 ) delivery
@@ -150,14 +149,14 @@ cross join lateral (
 
 REREAD = """
 select delivery.delivery_id, delivery.lane, delivery.due_in_s
-from unnest(%s::bigint[]) as short (lane)
+from unnest($1::bigint[]) as short (lane)
 cross join lateral (
     select delivery.delivery_id, delivery.lane,
            greatest(0, extract(epoch from delivery.due_at - clock_timestamp()))::float8 as due_in_s
     from outbox.delivery delivery
     where delivery.lane = short.lane and delivery.state in ('pending', 'in_doubt') and delivery.operation = any
-    (%s::text[]) order by delivery.delivery_id
-    limit %s
+    ($2::text[]) order by delivery.delivery_id
+    limit $3::integer
 ) delivery
 """
 
@@ -167,16 +166,18 @@ select destination.destination, destination.paused_at is not null, destination.f
 from outbox.destination destination
 """
 
-# Passes over what was claimed and concluded since the last vacuum, so it is not for every turn.
+# How old the oldest claim is of which this worker knows nothing. Passes over what was claimed and concluded since the
+# last vacuum, so it is not for every turn.
 FOREIGN_CLAIMS = """
-select extract(epoch from clock_timestamp() - min(claim.claimed_at))::float8 from outbox.claim claim where claim.worker
-<> %s
+select extract(epoch from clock_timestamp() - min(claim.claimed_at))::float8 from outbox.claim claim
+where claim.lane <> all ($1::bigint[])
 """
 
 TAKE_OVER = """
 with overdue as materialized (
     select claim.lane from outbox.claim claim
-    where claim.claimed_at < clock_timestamp() - make_interval(secs => %s) and claim.worker <> %s
+    where claim.claimed_at < clock_timestamp() - make_interval(secs => %s) and claim.lane <> all (%s::bigint[])
+    order by claim.claimed_at
     limit %s
     for update skip locked
 ), taken as (
@@ -195,10 +196,19 @@ join outbox.event event on event.event_id = delivery.event_id
 
 RELEASE = "delete from outbox.claim where worker = %s and lane <> all (%s::bigint[])"
 END_SESSION = """
-select pg_terminate_backend(pid) from pg_stat_activity where pid = %s and application_name = %s and pid <>
+select pg_terminate_backend(pid, 2000) from pg_stat_activity where pid = %s and application_name = %s and pid <>
 pg_backend_pid()
 """
 ENABLE_ROUTES = """
 update outbox.route route set enabled = (route.operation = any (%s::text[]))
 where route.enabled <> (route.operation = any (%s::text[]))
 """
+SOMEBODY_SLEEPS = """
+select exists (
+    select from pg_locks lock
+    where lock.locktype = 'advisory' and lock.mode = 'ExclusiveLock' and lock.granted and lock.objsubid = 1
+      and lock.database = (select oid from pg_database where datname = current_database())
+      and lock.classid = (%s::bigint >> 32)::oid and lock.objid = (%s::bigint & 4294967295)::oid)
+"""
+ARM = "select pg_try_advisory_lock($1::bigint)"
+DISARM = "select pg_advisory_unlock($1::bigint)"

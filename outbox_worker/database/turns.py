@@ -50,7 +50,7 @@ class Turn:
     unclaimed: list[Due] = field(default_factory=list)  # candidates of the turn before that could not be claimed
     arm: bool = False
     disarm: bool = False
-    survey: bool = False  # look for claims of other workers
+    survey_but: list[int] | None = None  # find the oldest claim in other lanes than these
 
     def __bool__(self) -> bool:
         return bool(
@@ -62,7 +62,7 @@ class Turn:
             or self.unclaimed
             or self.arm
             or self.disarm
-            or self.survey
+            or self.survey_but is not None
         )
 
 
@@ -75,5 +75,5 @@ class Answer:
     found: dict[str, list[Due]] = field(default_factory=dict)  # by destination, in order
     reread: list[Due] = field(default_factory=list)
     destinations: list[DestinationState] = field(default_factory=list)
-    oldest_foreign_claim_s: float | None = None  # the age of the oldest claim that is not ours
+    oldest_foreign_claim_s: float | None = None  # the age of the oldest claim that this worker knows nothing of
     armed: bool = False

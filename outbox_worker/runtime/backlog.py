@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from random import random
 
-from outbox_worker.database.outbox import REREAD_MAX
+from outbox_worker.database.encoding import REREAD_MAX
 from outbox_worker.database.turns import Answer, DestinationNote, Look, Turn
 from outbox_worker.records import Action, Claim, Conclusion, Standing, Verdict
 from outbox_worker.rules.destination import Destination

@@ -23,7 +23,6 @@ class Doorbell:
 
     def __init__(self, poll_s: float, silent_poll_s: float) -> None:
         self.armed = False
-        self.rang = False
         self._woken = False  # the turn under way is the answer to a ring
         self.works = True  # false where transactions can be prepared: the writers' half is silent there
         self._poll_s = poll_s
@@ -34,12 +33,12 @@ class Doorbell:
 
     def forget(self) -> None:
         """The connection was lost, and the lock with it."""
-        self.armed = self.rang = self._woken = False
+        self.armed = self._woken = False
         self._refusals, self._refused_since_s, self._look_at_s = 0, None, 0.0
 
-    def plan(self, turn: Turn, now_s: float, *, idle: bool) -> bool:
+    def plan(self, turn: Turn, now_s: float, *, rang: bool, idle: bool) -> bool:
         """Ask for the lock, or let it go, in this turn; return whether the turn is to look for deliveries."""
-        self._woken, self.rang = self.rang, False
+        self._woken = rang
         if self._woken:
             turn.disarm = self.armed
             return True

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from time import perf_counter
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
-from sqlalchemy import Engine, exc
 
-from outbox_worker.database import backlog
-from outbox_worker.database.engine import transaction
-from outbox_worker.errors import DatabaseUnavailable
+from outbox_worker.database.backlog import Status
+from outbox_worker.errors import DatabaseUnavailable, SchemaMismatch
 
 STATES = ("pending", "in_doubt", "held", "waiting", "dead")
 
@@ -22,8 +20,8 @@ class BacklogGauges(Collector):
     When the reading fails, only `outbox_worker_backlog_read_ok` is 0, and nothing else is said.
     """
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, read: Callable[[], Status]) -> None:
+        self._read = read
 
     def describe(self) -> list[Metric]:
         """Name nothing in advance, so that registering does not read the database."""
@@ -33,9 +31,8 @@ class BacklogGauges(Collector):
         """Read the outbox and tell."""
         begun_s = perf_counter()
         try:
-            with transaction(self._engine) as connection:
-                status = backlog.read(connection)
-        except (DatabaseUnavailable, exc.SQLAlchemyError):
+            status = self._read()
+        except (DatabaseUnavailable, SchemaMismatch):
             yield _gauge("outbox_worker_backlog_read_ok", "1 if the outbox could be read for this scrape.", 0)
             return
         yield _gauge("outbox_worker_backlog_read_ok", "1 if the outbox could be read for this scrape.", 1)
@@ -48,7 +45,7 @@ class BacklogGauges(Collector):
         yield from _by_destination(status)
 
 
-def _by_destination(status: backlog.Status) -> Iterator[Metric]:
+def _by_destination(status: Status) -> Iterator[Metric]:
     counts = {(it.destination, state): 0 for it in status.destinations for state in STATES}
     for row in status.waiting:
         counts[row.destination, row.state] += row.delivery_count

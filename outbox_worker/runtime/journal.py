@@ -10,11 +10,11 @@ from datetime import datetime
 from functools import cache
 from typing import Any
 
-import psycopg
 import structlog
 
 from outbox_worker import metrics
 from outbox_worker.database.turns import DestinationNote
+from outbox_worker.errors import DatabaseUnavailable
 from outbox_worker.records import Action, Conclusion, Outcome
 
 # prometheus_client looks a label set up anew each time, at the price of a log line; the sets are few.
@@ -91,12 +91,12 @@ class Journal:
             metrics.destination_failing.labels(note.destination).inc(note.failure_count)
             self._log.warning("destination failed", destination=note.destination, rest_s=round(note.rest_s, 3))
 
-    def database_lost(self, error: psycopg.Error) -> None:
+    def database_lost(self, error: DatabaseUnavailable) -> None:
         """The connection is gone, or still cannot be had."""
         metrics.database_losses.inc()
         metrics.database_up.set(0)
         log = self._log.info if self._database_is_lost else self._log.error
-        log("database lost", error=str(error).strip(), remedy="nothing: the worker connects again by itself")
+        log("database lost", error=str(error), remedy="nothing: the worker connects again by itself")
         self._database_is_lost = True
 
     def database_back(self) -> None:

@@ -1,9 +1,12 @@
 """The relay: one thread, one connection, one loop.
 
     while running:
-        conclude what is over, claim what there is room for, look for more      one transaction, one round trip
+        conclude what is over, claim what there is room for, look for more      one transaction, one round trip: a turn
         send what was claimed                                                   many in flight, no threads
         wait for an answer, the doorbell, a timer, or a stop                    one selector
+
+The turn does not wait for the database any more than a request waits for InBoost: while one turn is under way,
+transfers go on, and what they bring is for the next turn.
 
 A claim is committed before its request leaves, and only what will leave at once is claimed; so a crash leaves in doubt
 exactly what may have been sent. No HTTP while a transaction is open.
@@ -16,17 +19,16 @@ from __future__ import annotations
 
 import hashlib
 import selectors
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from math import inf
 from random import random
 from time import monotonic
 from typing import Protocol
 
-import psycopg
-
 from outbox_worker.database.outbox import Outbox
 from outbox_worker.database.turns import Answer, DestinationNote, Turn
-from outbox_worker.errors import Unsendable
+from outbox_worker.errors import DatabaseUnavailable, Unsendable
 from outbox_worker.inboost.profile import Profile
 from outbox_worker.inboost.wire import Wire
 from outbox_worker.records import Claim, Conclusion
@@ -36,6 +38,7 @@ from outbox_worker.runtime.doorbell import Doorbell
 from outbox_worker.runtime.judge import Flight, Judge
 
 TAKE_OVER_AFTER_S = 1.0  # beyond the request time-out
+WAIT_MAX_S = 10.0  # the loop shows that it is alive at least so often
 SURVEY_EVERY_S = 2.0
 SETTLE_AFTER_LOSS_S = 2.0  # after a lost connection, others may be about to conclude what is theirs
 STOP_WITHOUT_DATABASE_S = 5.0  # how long a stop waits for a database to write its last conclusions to
@@ -53,11 +56,21 @@ class Journal(Protocol):
     def noted(self, note: DestinationNote) -> None:
         """Something was written down of a destination."""
 
-    def database_lost(self, error: psycopg.Error) -> None:
+    def database_lost(self, error: DatabaseUnavailable) -> None:
         """The connection is gone."""
 
     def database_back(self) -> None:
         """It is there again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A turn under way: when it began, and what was true then."""
+
+    turn: Turn
+    began_s: float
+    idle: bool  # nothing that was known could be done
+    looks: bool
 
 
 class Relay:
@@ -94,7 +107,7 @@ class Relay:
         self._survey_at_s = 0.0  # when to look for the claims of other workers
         self._take_over_at_s = inf  # when the oldest of them is overdue
         self._stop_at_s = inf
-        self._deadline_s = 0.0  # of what was claimed last
+        self._asked: Asked | None = None  # the turn under way
         self._connected_at_s = 0.0
         self._was_lost = False
         self.progress_s = monotonic()
@@ -116,15 +129,16 @@ class Relay:
         return self._connected
 
     def run_once(self) -> None:
-        """Make one round: what is over, a turn with the database, what was claimed, a wait."""
-        self._conclude_finished()
+        """Make one round: what is over, a turn with the database, a wait for whatever comes first."""
         try:
-            for claim in self._turn():
-                self._send(claim)
-        except psycopg.OperationalError as error:
+            self._conclude_finished()
+            self._begin_turn(monotonic())
+        except DatabaseUnavailable as error:
             self._lose(error)
         self._wait()
         self.progress_s = monotonic()
+
+    # What happened → what to do → to be written down.
 
     def _conclude_finished(self) -> None:
         for flight, exchange in self._wire.finished():
@@ -136,49 +150,60 @@ class Relay:
         self._journal.concluded(conclusion, datetime.now(UTC))
         self._over.append(conclusion)
 
-    def _turn(self) -> list[Claim]:
-        """Make a turn with the database, if there is a reason; return what is to be sent now."""
-        began_s = monotonic()
-        if not self._is_connected(began_s):
-            return []
-        self._take_over(began_s)
-        turn = Turn(conclusions=self._over, survey=began_s >= self._survey_at_s)
-        idle = self._backlog.is_idle(began_s)
-        look = not self._is_stopping and self._doorbell.plan(turn, began_s, idle=idle)
-        self._backlog.plan(turn, began_s, claim=not self._is_stopping, look=look)
-        if not turn:
-            return []
-        answer = self._outbox.turn(turn)
-        new = self._take_in(turn, answer, began_s)
-        if look and self._doorbell.heed(turn, answer, monotonic(), idle=idle and not new):
-            self._backlog.look_again()
-        if self._doorbell.suspects_company() and self._outbox.somebody_sleeps():
-            self._doorbell.sleep_beside(monotonic())
-        return answer.claims
+    # A turn with the database.
 
-    def _take_in(self, turn: Turn, answer: Answer, began_s: float) -> bool:
-        """Take the answer to a turn in; return whether it brought anything new to do."""
-        now_s = monotonic()
-        self._over = []
-        self._deadline_s = began_s + self._request_timeout_s
+    def _begin_turn(self, now_s: float) -> None:
+        if self._asked is not None or not self._is_connected(now_s):
+            return
+        self._take_over(now_s)
+        turn = Turn(conclusions=self._over, survey_but=self._known_lanes() if now_s >= self._survey_at_s else None)
+        idle = self._backlog.is_idle(now_s)
+        looks = not self._is_stopping and self._doorbell.plan(turn, now_s, rang=self._outbox.rang, idle=idle)
+        self._backlog.plan(turn, now_s, claim=not self._is_stopping, look=looks)
+        if not turn:
+            return
+        self._over, self._outbox.rang = [], False
+        self._asked = Asked(turn, now_s, idle, looks)
+        self._outbox.begin(turn)
+        self._hear()
+
+    def _hear(self, *_event: int) -> None:
+        """Read what the database says: the answer to the turn, a ring, or nothing more, ever."""
+        try:
+            answer = self._outbox.answer()
+            if answer is not None and self._asked is not None:
+                asked, self._asked = self._asked, None
+                self._take_in(asked, answer, monotonic())
+        except DatabaseUnavailable as error:
+            self._lose(error)
+
+    def _take_in(self, asked: Asked, answer: Answer, now_s: float) -> None:
+        turn = asked.turn
         self._in_flight.update(claim.lane for claim in answer.claims)
-        if turn.survey:
-            self._survey_at_s = now_s + SURVEY_EVERY_S
-            self._take_over_at_s = self._when_overdue(answer.oldest_foreign_claim_s, now_s)
+        new = self._backlog.take_in(turn, answer, asked.began_s, now_s)
+        for claim in answer.claims:
+            self._send(claim, asked.began_s + self._request_timeout_s)
+        if asked.looks and self._doorbell.heed(turn, answer, now_s, idle=asked.idle and not new):
+            self._backlog.look_again()
+        if turn.survey_but is not None:
+            self._plan_take_over(answer.oldest_foreign_claim_s, now_s)
         for conclusion in answer.overtaken:
             self._journal.overtaken(conclusion)
         for note in turn.notes:
             self._journal.noted(note)
-        return self._backlog.take_in(turn, answer, began_s, now_s)
+        if self._doorbell.suspects_company() and self._outbox.somebody_sleeps():
+            self._doorbell.sleep_beside(now_s)
 
-    def _send(self, claim: Claim) -> None:
+    def _send(self, claim: Claim, deadline_s: float) -> None:
         now = datetime.now(UTC)
         try:
             request = self._profile.request(claim, now)
             flight = Flight(claim, hashlib.sha256(request.body).digest(), now)
-            self._wire.start(request, flight, self._deadline_s)
+            self._wire.start(request, flight, deadline_s)
         except Unsendable as error:
             self._conclude(self._judge.unsendable(claim, error))
+
+    # Whatever comes first.
 
     def _wait(self) -> None:
         self._wire.run_timers()  # what was started leaves here
@@ -186,40 +211,49 @@ class Relay:
             key.data(key.fd, mask)
         self._wire.run_timers()
 
-    def _timeout_s(self, now_s: float) -> float | None:
-        """Return how long there is nothing to do, None if for ever."""
+    def _timeout_s(self, now_s: float) -> float:
+        """Return how long there is nothing to do."""
         wire_s = self._wire.timeout()
-        due_s = now_s + wire_s if wire_s is not None else inf
+        due_s = now_s + (WAIT_MAX_S if wire_s is None else min(wire_s, WAIT_MAX_S))
         if not self._connected:
             due_s = min(due_s, self._connect_at_s)
-        elif self._over or (self._is_stopping and not self._in_flight):
-            return 0.0
-        elif not self._is_stopping:
-            due_s = min(due_s, self._when_something_is_due(now_s))
-        return None if due_s == inf else max(due_s - now_s, 0.0)
+        elif self._asked is None:
+            due_s = min(due_s, self._when_a_turn_is_due(now_s))
+        return max(due_s - now_s, 0.0)
 
-    def _when_something_is_due(self, now_s: float) -> float:
-        if self._doorbell.rang or not self._backlog.is_idle(now_s):
+    def _when_a_turn_is_due(self, now_s: float) -> float:
+        if self._over or self._is_stopping or self._outbox.rang or not self._backlog.is_idle(now_s):
             return now_s
         return min(
-            self._doorbell.next_look_s(), self._backlog.next_wake_s(now_s), self._survey_at_s, self._take_over_at_s
+            self._doorbell.next_look_s(),
+            self._backlog.next_wake_s(now_s),
+            self._survey_at_s,
+            self._take_over_at_s,
         )
+
+    # Workers that are gone.
 
     def _take_over(self, now_s: float) -> None:
         """Conclude the attempts of workers that are gone: they are in doubt."""
         if now_s < self._take_over_at_s or self._is_stopping:
             return
         self._take_over_at_s, self._survey_at_s = inf, now_s
-        for claim, claimed_at in self._outbox.take_over(self._request_timeout_s + TAKE_OVER_AFTER_S):
+        older_than_s = self._request_timeout_s + TAKE_OVER_AFTER_S
+        for claim, claimed_at in self._outbox.take_over(older_than_s, self._known_lanes()):
             conclusion = self._judge.gone(claim, claimed_at)
             self._journal.concluded(conclusion, datetime.now(UTC))
             self._over.append(conclusion)
 
-    def _when_overdue(self, age_s: float | None, now_s: float) -> float:
-        if age_s is None:
-            return inf
-        overdue_s = now_s + self._request_timeout_s + TAKE_OVER_AFTER_S - age_s
-        return max(overdue_s, self._connected_at_s + SETTLE_AFTER_LOSS_S if self._was_lost else 0.0)
+    def _plan_take_over(self, age_s: float | None, now_s: float) -> None:
+        self._survey_at_s = now_s + SURVEY_EVERY_S
+        self._take_over_at_s = inf
+        if age_s is not None:
+            overdue_s = now_s + self._request_timeout_s + TAKE_OVER_AFTER_S - age_s
+            self._take_over_at_s = max(overdue_s, self._connected_at_s + SETTLE_AFTER_LOSS_S if self._was_lost else 0)
+
+    def _known_lanes(self) -> list[int]:
+        """Return the lanes of the claims that this worker knows of: on their way, or over and not yet written down."""
+        return [*self._in_flight, *(conclusion.claim.lane for conclusion in self._over)]
 
     # The connection to the database: had, lost, had again.
 
@@ -229,28 +263,24 @@ class Relay:
         return self._connected
 
     def _connect(self, now_s: float) -> None:
-        unwritten = {conclusion.claim.lane for conclusion in self._over}
-        self._outbox.connect(self._in_flight | unwritten)
-        self._outbox.enable_routes()
+        self._outbox.connect(self._known_lanes())
         self._doorbell.works = self._outbox.can_ring()
         self._selector.register(self._outbox, selectors.EVENT_READ, self._hear)
         self._connected, self._connected_at_s, self._connect_tries = True, now_s, 0
         self._journal.database_back()
 
-    def _hear(self, descriptor: int, mask: int) -> None:
-        try:
-            self._doorbell.rang |= self._outbox.rang()
-        except psycopg.OperationalError as error:
-            self._lose(error)
-
-    def _lose(self, error: psycopg.Error) -> None:
+    def _lose(self, error: DatabaseUnavailable) -> None:
+        """Keep what is over for later; forget what was read; try again after a while."""
         if self._connected:
             self._selector.unregister(self._outbox)
-            self._backlog.forget(self._in_flight)
-            self._doorbell.forget()
             self._was_lost = True
-        self._connected = False
+        if self._asked is not None:
+            self._over = self._asked.turn.conclusions + self._over
+            self._asked = None
+        self._backlog.forget(self._in_flight)
+        self._doorbell.forget()
         self._outbox.close()
+        self._connected = False
         self._connect_tries += 1
         wait = self._reconnects.wait(self._connect_tries, random())  # noqa: S311  # spreads, guards nothing
         self._connect_at_s = monotonic() + wait.total_seconds()
@@ -261,7 +291,7 @@ class Relay:
         return self._stop_at_s < inf
 
     def _is_finished(self) -> bool:
-        if not self._is_stopping or self._in_flight:
+        if not self._is_stopping or self._in_flight or self._asked is not None:
             return False
         gave_up = not self._connected and monotonic() > self._stop_at_s + STOP_WITHOUT_DATABASE_S
         return not self._over or gave_up
