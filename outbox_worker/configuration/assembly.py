@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 
 from outbox_worker.configuration.model import Configuration
 from outbox_worker.database.outbox import Outbox
+from outbox_worker.database.turns import Terms
 from outbox_worker.inboost.operations import API, DELIVERIES, HOOKS
 from outbox_worker.inboost.wire import Wire
 from outbox_worker.records import Action
@@ -24,6 +25,7 @@ from outbox_worker.runtime.relay import Relay
 
 # A destination that fails again and again is probed at these waits: short, for the probe is one request.
 REST = Timetable(first=timedelta(seconds=1), factor=2, longest=timedelta(seconds=30))
+PROBE_AFTER_S = 1.0  # beyond the request time-out: then the one who probed is gone
 SILENT_POLL_S = 0.1  # where transactions can be prepared and the doorbell is silent
 
 
@@ -50,14 +52,15 @@ def assemble(configuration: Configuration) -> Assembly:
         connections_max=settings.slots * (1 + len(HOOKS)),
         ca_file=inboost.ca_file,
     )
-    outbox = Outbox(
-        configuration.database.conninfo,
+    terms = Terms(
         worker,
-        operations=[name for name in DELIVERIES if profile.operations[name].enabled],
+        operations=tuple(name for name in DELIVERIES if profile.operations[name].enabled),
         blocking_states=_blocking_states(configuration),
+        failures_max=configuration.retry.circuit_threshold,
+        probe_s=inboost.request_timeout.total_seconds() + PROBE_AFTER_S,
     )
     relay = Relay(
-        outbox,
+        Outbox(configuration.database.conninfo, terms),
         wire,
         profile,
         Backlog(_destinations(configuration), REST, _continues(configuration)),
@@ -88,6 +91,6 @@ def _continues(configuration: Configuration) -> frozenset[Action]:
     return frozenset(action for action, policy in policies.items() if policy == "continue")
 
 
-def _blocking_states(configuration: Configuration) -> list[str]:
+def _blocking_states(configuration: Configuration) -> tuple[str, ...]:
     policies = {"dead": configuration.relay.on_dead_letter, "held": configuration.relay.on_hold}
-    return ["pending", "in_doubt", "waiting", *(state for state, policy in policies.items() if policy == "wait")]
+    return "pending", "in_doubt", "waiting", *(state for state, policy in policies.items() if policy == "wait")

@@ -9,7 +9,7 @@ import msgspec
 
 from outbox_worker.database import statements
 from outbox_worker.database.pipeline import Row, Statement
-from outbox_worker.database.turns import Answer, DestinationState, Turn
+from outbox_worker.database.turns import Answer, DestinationState, Terms, Turn
 from outbox_worker.records import Action, Claim, Conclusion, Outcome, Purpose
 from outbox_worker.rules.lanes import Due
 
@@ -26,12 +26,12 @@ STATES = {
 }
 
 
-def statements_of(turn: Turn, worker: str, operations: Sequence[str], blocking: Sequence[str]) -> list[Statement]:
+def statements_of(turn: Turn, terms: Terms) -> list[Statement]:
     """Return the statements of a turn in the order in which they must take effect."""
-    return [*_about_the_past(turn, blocking), *_about_the_future(turn, worker, operations, blocking)]
+    return [*_about_the_past(turn, terms), *_about_the_future(turn, terms)]
 
 
-def _about_the_past(turn: Turn, blocking: Sequence[str]) -> Iterator[Statement]:
+def _about_the_past(turn: Turn, terms: Terms) -> Iterator[Statement]:
     accepted, others = _sorted_out(turn.conclusions)
     if turn.disarm:
         yield Statement("disarm", statements.DISARM, [str(DOORBELL)])
@@ -46,20 +46,21 @@ def _about_the_past(turn: Turn, blocking: Sequence[str]) -> Iterator[Statement]:
     if turn.notes:
         yield Statement("notes", statements.NOTE_DESTINATIONS, [_json(turn.notes)])
     if turn.unclaimed:
-        waiting = [state for state in blocking if state not in ("pending", "in_doubt")]
+        waiting = [state for state in terms.blocking_states if state not in ("pending", "in_doubt")]
         yield Statement("follow", statements.FOLLOW, [*_keys(turn.unclaimed), _array(waiting)])
 
 
-def _about_the_future(
-    turn: Turn, worker: str, operations: Sequence[str], blocking: Sequence[str]
-) -> Iterator[Statement]:
+def _about_the_future(turn: Turn, terms: Terms) -> Iterator[Statement]:
+    operations, failures_max = _array(terms.operations), str(terms.failures_max)
     if turn.candidates:
-        yield Statement("claims", statements.CLAIM, [*_keys(turn.candidates), _array(blocking), worker])
+        probing = [str(terms.probe_s), _array(turn.probes), failures_max]
+        claiming = [*_keys(turn.candidates), _array(terms.blocking_states), str(terms.worker)]
+        yield Statement("claims", statements.CLAIM, [*claiming, *probing])
     if turn.looks:
-        yield Statement("found", statements.LOOK, [*_looks(turn), _array(operations)])
+        yield Statement("found", statements.LOOK, [*_looks(turn), operations])
     if turn.rereads:
-        yield Statement("reread", statements.REREAD, [_array(turn.rereads), _array(operations), str(REREAD_MAX)])
-    yield Statement("destinations", statements.DESTINATIONS)
+        yield Statement("reread", statements.REREAD, [_array(turn.rereads), operations, str(REREAD_MAX)])
+    yield Statement("destinations", statements.DESTINATIONS, [failures_max])
 
 
 def answer_of(turn: Turn, rows: Mapping[str, Sequence[Row]]) -> Answer:

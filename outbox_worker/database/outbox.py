@@ -21,13 +21,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
-from uuid import UUID
 
 import psycopg
 
 from outbox_worker.database import encoding, schema, statements
 from outbox_worker.database.pipeline import Pipeline
-from outbox_worker.database.turns import Answer, Turn
+from outbox_worker.database.turns import Answer, Terms, Turn
 from outbox_worker.errors import DatabaseUnavailable
 from outbox_worker.records import Claim
 
@@ -41,6 +40,8 @@ SETTINGS = {
     "synchronous_commit": "on",
     "plan_cache_mode": "force_generic_plan",
     "enable_seqscan": "off",
+    "enable_bitmapscan": "off",
+    "enable_material": "off",
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
     "jit": "off",
@@ -58,19 +59,12 @@ KEEPALIVE = {
 
 
 class Outbox:
-    """The relay's connection. After a DatabaseUnavailable it is to be made anew by `connect`.
+    """The relay's connection. After a DatabaseUnavailable it is to be made anew by `connect`."""
 
-    `operations` are those that this worker can send; `blocking_states` are those of a delivery that holds up its lane.
-    """
-
-    def __init__(
-        self, conninfo: str, worker: UUID, *, operations: Sequence[str], blocking_states: Sequence[str]
-    ) -> None:
-        self.worker = worker
+    def __init__(self, conninfo: str, terms: Terms) -> None:
         self.rang = False  # the doorbell; whoever heeds it sets it back
         self._conninfo = conninfo
-        self._operations = list(operations)
-        self._blocking = list(blocking_states)
+        self._terms = terms
         self._connection: psycopg.Connection[Any] | None = None
         self._pipeline: Pipeline | None = None
         self._turn: Turn | None = None
@@ -82,7 +76,8 @@ class Outbox:
         Raises DatabaseUnavailable when the server cannot be reached, SchemaMismatch when the schema is not ours.
         """
         self.close()
-        name = f"outbox-worker {self.worker}"
+        worker, operations = self._terms.worker, list(self._terms.operations)
+        name = f"outbox-worker {worker}"
         options = " ".join(f"-c {key}={value}" for key, value in SETTINGS.items())
         try:
             connection = psycopg.connect(
@@ -98,8 +93,8 @@ class Outbox:
             schema.require_version(connection)
             # What is left of our last session must neither commit after this nor make this wait.
             connection.execute(statements.END_SESSION, (self._lost_pid, name))
-            connection.execute(statements.RELEASE, (self.worker, list(in_flight)))
-            connection.execute(statements.ENABLE_ROUTES, (self._operations, self._operations))
+            connection.execute(statements.RELEASE, (worker, list(in_flight)))
+            connection.execute(statements.ENABLE_ROUTES, (operations, operations))
             connection.execute(f"listen {CHANNEL}")
             self._lost_pid = connection.info.backend_pid
         except psycopg.OperationalError as error:
@@ -125,7 +120,7 @@ class Outbox:
     def begin(self, turn: Turn) -> None:
         """Send a turn off; `answer` brings what comes of it."""
         self._turn = turn
-        batch = encoding.statements_of(turn, str(self.worker), self._operations, self._blocking)
+        batch = encoding.statements_of(turn, self._terms)
         try:
             self._piped.send(batch)
         except psycopg.OperationalError as error:
@@ -160,7 +155,7 @@ class Outbox:
 
         The oldest come first, a hundred at most.
         """
-        parameters = (older_than_s, list(but), TAKE_OVER_MAX, self.worker)
+        parameters = (older_than_s, list(but), TAKE_OVER_MAX, self._terms.worker)
         return [(encoding.claim_of(row[:-1]), row[-1]) for row in self._ask(statements.TAKE_OVER, parameters)]
 
     def _hear_bell(self, notify: psycopg.Notify) -> None:

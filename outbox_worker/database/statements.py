@@ -77,6 +77,7 @@ select lane from ended
 NOTE_DESTINATIONS = """
 update outbox.destination destination
 set failure_count = case when said.well then 0 else destination.failure_count + said.failure_count end,
+    probe_until = '-infinity',
     rest_until = case when said.well then destination.rest_until
                       else greatest(destination.rest_until, clock_timestamp() + make_interval(secs => said.rest_s)) end,
     paused_at = case when said.pause_reason is null then destination.paused_at
@@ -89,20 +90,36 @@ where destination.destination = said.destination
 
 # A head is claimed if it is due, its destination is open, nothing before it in its lane is unsettled, nobody else is at
 # it (skip locked: a row being concluded or claimed elsewhere), and the lane has no claim (its primary key).
+# A destination that has failed again and again is open to the one who sets `probe_until`, until the probe is concluded
+# or its time is up: so of all workers one has one request there.
 CLAIM = """
-with head as materialized (
+with probing as (
+    update outbox.destination destination set probe_until = clock_timestamp() + make_interval(secs => $5::float8)
+    where destination.destination = any ($6::text[]) and destination.paused_at is null
+      and destination.rest_until <= clock_timestamp() and destination.probe_until <= clock_timestamp()
+      and destination.failure_count >= $7::integer
+    returning destination.destination
+), open as (
+    select array(
+        select destination.destination from outbox.destination destination
+        where destination.paused_at is null and destination.rest_until <= clock_timestamp()
+          and destination.failure_count < $7::integer
+        union all
+        select probing.destination from probing) as destinations
+), head as materialized (
     select delivery.*
-    from unnest($1::bigint[], $2::bigint[]) as due (lane, delivery_id)
-    join outbox.delivery delivery on delivery.lane = due.lane and delivery.delivery_id = due.delivery_id
-    where delivery.state in ('pending', 'in_doubt') and delivery.due_at <= clock_timestamp()
-      and delivery.destination = any (array(
-          select open.destination from outbox.destination open
-          where open.paused_at is null and open.rest_until <= clock_timestamp()))
-      and not exists (
-          select from outbox.delivery earlier
-          where earlier.lane = delivery.lane and earlier.delivery_id < delivery.delivery_id
-            and earlier.state = any ($3::text[]))
-    for update of delivery skip locked
+    from open
+    cross join unnest($1::bigint[], $2::bigint[]) as due (lane, delivery_id)
+    cross join lateral (
+        select * from outbox.delivery it
+        where it.lane = due.lane and it.delivery_id = due.delivery_id
+          and it.state in ('pending', 'in_doubt') and it.due_at <= clock_timestamp()
+          and it.destination = any (open.destinations)
+          and not exists (
+              select from outbox.delivery earlier
+              where earlier.lane = it.lane and earlier.delivery_id < it.delivery_id and earlier.state = any ($3::text[]))
+        for update skip locked
+    ) delivery
 ), claimed as (
     insert into outbox.claim (lane, delivery_id, number, purpose, worker)
     select lane, delivery_id, attempt_count + 1, case state when 'pending' then 'send' else 'inquire' end, $4::uuid
@@ -162,7 +179,10 @@ cross join lateral (
 
 DESTINATIONS = """
 select destination.destination, destination.paused_at is not null, destination.failure_count,
-       greatest(0, extract(epoch from destination.rest_until - clock_timestamp()))::float8
+       greatest(0, extract(epoch from greatest(
+           destination.rest_until,
+           case when destination.failure_count >= $1::integer then destination.probe_until end
+       ) - clock_timestamp()))::float8
 from outbox.destination destination
 """
 

@@ -3,9 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from uuid import UUID
 
 from outbox_worker.records import Claim, Conclusion
 from outbox_worker.rules.lanes import Due
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What holds for every turn of a worker.
+
+    `operations` are those that it can send; `blocking_states` are those of a delivery that holds up its lane.
+    A destination that has failed `failures_max` times in a row gets one probe, which is over within `probe_s`.
+    """
+
+    worker: UUID
+    operations: tuple[str, ...]
+    blocking_states: tuple[str, ...]
+    failures_max: int
+    probe_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +61,7 @@ class Turn:
     conclusions: list[Conclusion] = field(default_factory=list)
     notes: list[DestinationNote] = field(default_factory=list)
     candidates: list[Due] = field(default_factory=list)
+    probes: list[str] = field(default_factory=list)  # failing destinations that candidates would go to
     looks: list[Look] = field(default_factory=list)
     rereads: list[int] = field(default_factory=list)  # lanes to be read from their heads
     unclaimed: list[Due] = field(default_factory=list)  # candidates of the turn before that could not be claimed

@@ -91,6 +91,8 @@ class Backlog:
         destination.lanes.wake(now_s)
         taken = destination.lanes.take(destination.room(now_s))
         unread = destination.lanes.unread(REREADS_MAX)
+        if taken and destination.is_failing:
+            turn.probes.append(destination.name)
         self._of_lane.update((due.lane, destination) for due in taken)
         self._of_lane.update((lane, destination) for lane in unread)
         turn.candidates += taken

@@ -7,6 +7,7 @@ create table if not exists outbox.destination (
     pause_reason  text,
     failure_count integer not null default 0 check (failure_count >= 0),  -- in a row; back to 0 with any answer
     rest_until    timestamptz not null default '-infinity',               -- nothing is sent before
+    probe_until   timestamptz not null default '-infinity',               -- a worker probes it, once it has failed often
     constraint a_pause_has_a_reason check ((paused_at is null) = (pause_reason is null))
 );
 alter table outbox.destination owner to outbox_owner;

@@ -1,0 +1,59 @@
+"""The relay's statements are planned by index whatever the statistics say: the tables fill and empty within seconds."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+import pytest
+
+from outbox_worker.database import statements
+from outbox_worker.database.outbox import SETTINGS
+
+OF_A_TURN = ["ACKNOWLEDGE", "CONCLUDE", "NOTE_DESTINATIONS", "CLAIM", "FOLLOW", "LOOK", "REREAD"]
+Connect = Callable[..., psycopg.Connection[Any]]
+
+FILL = """
+select count(outbox.record_event('bonus_accrual', i::text, (i % 50)::text, '{}', now())) from generate_series(1, 3000) i
+"""
+
+
+def plan(connection: psycopg.Connection[Any], name: str) -> str:
+    """Return the generic plan of a statement, as the relay's session would have it."""
+    text = getattr(statements, name)
+    parameter_count = max(map(int, re.findall(r"\$(\d+)", text)))
+    connection.execute(f"prepare it as {text}")
+    rows = connection.execute(f"explain (costs off) execute it ({', '.join(['null'] * parameter_count)})").fetchall()
+    connection.execute("deallocate it")
+    return "\n".join(line for (line,) in rows)
+
+
+@pytest.fixture(params=["empty", "filled", "filled, then analyzed", "analyzed, then filled"])
+def relays_session(connect: Connect, request: pytest.FixtureRequest) -> psycopg.Connection[Any]:
+    connection = connect(options=" ".join(f"-c {key}={value}" for key, value in SETTINGS.items()))
+    for step in request.param.split(", then "):
+        if step == "filled":
+            connection.execute(FILL)
+        if step == "analyzed":
+            connection.execute("analyze outbox.delivery, outbox.event, outbox.claim, outbox.attempt")
+    return connection
+
+
+@pytest.mark.parametrize("name", OF_A_TURN)
+def test_no_statement_of_a_turn_reads_a_whole_table(relays_session: psycopg.Connection[Any], name: str) -> None:
+    shown = plan(relays_session, name)
+    assert not re.search(r"Seq Scan on (delivery|claim|event|attempt)|Materialize|Bitmap|Hash", shown), shown
+
+
+def test_each_candidate_is_found_by_its_lane_and_id(relays_session: psycopg.Connection[Any]) -> None:
+    shown = plan(relays_session, "CLAIM")
+    assert "Index Cond: ((lane = due.lane) AND (delivery_id = due.delivery_id))" in shown
+    assert re.search(r"Index Cond: \(\(lane = (due|it)\.lane\) AND \(delivery_id < it\.delivery_id\)\)", shown)
+
+
+def test_a_look_reads_one_destination_from_one_id_on(relays_session: psycopg.Connection[Any]) -> None:
+    shown = plan(relays_session, "LOOK")
+    assert "Index Cond: ((destination = look.destination) AND (delivery_id > look.after))" in shown
+    assert "Sort" not in shown
