@@ -14,6 +14,7 @@ from outbox_worker.records import Action, Claim, Conclusion, Outcome, Purpose
 from outbox_worker.rules.lanes import Due
 
 DOORBELL = 122550254464888  # the word `outbox` in ASCII; sql/install/ring_doorbell.sql has the same
+OPEN_STATES = ("pending", "in_doubt")  # of deliveries that are sent or looked up when they are due
 REREAD_MAX = 64  # deliveries of a lane that is read anew
 
 STATES = {
@@ -46,7 +47,7 @@ def _about_the_past(turn: Turn, terms: Terms) -> Iterator[Statement]:
     if turn.notes:
         yield Statement("notes", statements.NOTE_DESTINATIONS, [_json(turn.notes)])
     if turn.unclaimed:
-        waiting = [state for state in terms.blocking_states if state not in ("pending", "in_doubt")]
+        waiting = [state for state in terms.blocking_states if state not in OPEN_STATES]
         yield Statement("follow", statements.FOLLOW, [*_keys(turn.unclaimed), _array(waiting)])
 
 
@@ -55,7 +56,7 @@ def _about_the_future(turn: Turn, terms: Terms) -> Iterator[Statement]:
     if turn.candidates:
         probing = [str(terms.probe_s), _array(turn.probes), failures_max]
         claiming = [*_keys(turn.candidates), _array(terms.blocking_states), str(terms.worker)]
-        yield Statement("claims", statements.CLAIM, [*claiming, *probing])
+        yield Statement("claims", statements.CLAIM, [*claiming, *probing, _array(OPEN_STATES)])
     if turn.looks:
         yield Statement("found", statements.LOOK, [*_looks(turn), operations])
     if turn.rereads:

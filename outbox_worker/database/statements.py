@@ -92,6 +92,8 @@ where destination.destination = said.destination
 # it (skip locked: a row being concluded or claimed elsewhere), and the lane has no claim (its primary key).
 # A destination that has failed again and again is open to the one who sets `probe_until`, until the probe is concluded
 # or its time is up: so of all workers one has one request there.
+# The open states come as a parameter, so that the planner cannot prove that the index of open deliveries would do: on an
+# empty table it is as cheap as the primary key, and the plan would outlive the emptiness.
 CLAIM = """
 with probing as (
     update outbox.destination destination set probe_until = clock_timestamp() + make_interval(secs => $5::float8)
@@ -113,11 +115,12 @@ with probing as (
     cross join lateral (
         select * from outbox.delivery it
         where it.lane = due.lane and it.delivery_id = due.delivery_id
-          and it.state in ('pending', 'in_doubt') and it.due_at <= clock_timestamp()
+          and it.state = any ($8::text[]) and it.due_at <= clock_timestamp()
           and it.destination = any (open.destinations)
           and not exists (
               select from outbox.delivery earlier
-              where earlier.lane = it.lane and earlier.delivery_id < it.delivery_id and earlier.state = any ($3::text[]))
+              where earlier.lane = due.lane and earlier.delivery_id < due.delivery_id
+                and earlier.state = any ($3::text[]))
         for update skip locked
     ) delivery
 ), claimed as (
