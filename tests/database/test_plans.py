@@ -50,7 +50,8 @@ def test_no_statement_of_a_turn_reads_a_whole_table(relays_session: psycopg.Conn
 def test_each_candidate_is_found_by_its_lane_and_id(relays_session: psycopg.Connection[Any]) -> None:
     shown = plan(relays_session, "CLAIM")
     assert "Index Cond: ((lane = due.lane) AND (delivery_id = due.delivery_id))" in shown
-    assert "Index Cond: ((lane = due.lane) AND (delivery_id < due.delivery_id))" in shown
+    outer = r"(due\.\w+|\$\d+)"  # PostgreSQL 15 shows it as a parameter
+    assert re.search(rf"Index Cond: \(\(lane = {outer}\) AND \(delivery_id < {outer}\)\)", shown)
 
 
 def test_a_look_reads_one_destination_from_one_id_on(relays_session: psycopg.Connection[Any]) -> None:
