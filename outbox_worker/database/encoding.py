@@ -45,7 +45,7 @@ def _about_the_past(turn: Turn, terms: Terms) -> Iterator[Statement]:
     if turn.survey_but is not None:
         yield Statement("foreign", statements.FOREIGN_CLAIMS, [_array(turn.survey_but)])
     if turn.notes:
-        yield Statement("notes", statements.NOTE_DESTINATIONS, [_json(turn.notes)])
+        yield Statement("notes", statements.NOTE_DESTINATIONS, [_json(turn.notes), str(terms.failures_max)])
     if turn.unclaimed:
         waiting = [state for state in terms.blocking_states if state not in OPEN_STATES]
         yield Statement("follow", statements.FOLLOW, [*_keys(turn.unclaimed), _array(waiting)])

@@ -35,8 +35,10 @@ TAKE_OVER_MAX = 100
 CONNECT_TIMEOUT_S = 5
 
 # The statements are planned once, for tables whose statistics say nothing true for longer than a moment: by index,
-# always. Durability is not the host's default to relax: a claim that is forgotten is a request sent twice.
+# always. Durability is not the host's default to relax: a claim that is forgotten is a request sent twice. Nor is
+# isolation: the look that follows the arming of the doorbell must see what was committed just before it was armed.
 SETTINGS = {
+    "default_transaction_isolation": r"read\ committed",
     "synchronous_commit": "on",
     "plan_cache_mode": "force_generic_plan",
     "enable_seqscan": "off",
@@ -70,8 +72,8 @@ class Outbox:
         self._turn: Turn | None = None
         self._lost_pid = 0
 
-    def connect(self, in_flight: Iterable[int]) -> None:
-        """Connect, and release the claims of this worker that it knows nothing of; `in_flight` are the lanes it does.
+    def connect(self, known: Iterable[int]) -> None:
+        """Connect, and release the claims of this worker that it never heard of; `known` are the ids of the others.
 
         Raises DatabaseUnavailable when the server cannot be reached, SchemaMismatch when the schema is not ours.
         """
@@ -93,7 +95,7 @@ class Outbox:
             schema.require_version(connection)
             # What is left of our last session must neither commit after this nor make this wait.
             connection.execute(statements.END_SESSION, (self._lost_pid, name))
-            connection.execute(statements.RELEASE, (worker, list(in_flight)))
+            connection.execute(statements.RELEASE, (worker, list(known)))
             connection.execute(statements.ENABLE_ROUTES, (operations, operations))
             connection.execute(f"listen {CHANNEL}")
             self._lost_pid = connection.info.backend_pid
@@ -155,7 +157,7 @@ class Outbox:
 
         The oldest come first, a hundred at most.
         """
-        parameters = (older_than_s, list(but), TAKE_OVER_MAX, self._terms.worker)
+        parameters = (older_than_s, list(but), TAKE_OVER_MAX)
         return [(encoding.claim_of(row[:-1]), row[-1]) for row in self._ask(statements.TAKE_OVER, parameters)]
 
     def _hear_bell(self, notify: psycopg.Notify) -> None:

@@ -82,7 +82,8 @@ class Pipeline:
                 self._link.consume_input()
 
     def _take(self, result: pq.abc.PGresult) -> None:
-        name = self._expected.pop(0)
+        # What fails when the batch commits is answered after its last statement.
+        name = self._expected.pop(0) if self._expected else ""
         if result.status == pq.ExecStatus.TUPLES_OK:
             transformer = Transformer(self._connection)
             transformer.set_pgresult(result)

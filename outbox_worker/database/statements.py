@@ -64,36 +64,45 @@ with said as materialized (
 ), journal as (
     insert into outbox.attempt
         (event_id, operation, number, purpose, worker, begun_at, took_us, outcome, evidence, status, verdict, reason,
-        digest,
-         excerpt)
+         digest, excerpt)
     select it.event_id, it.operation, over.number, over.purpose, over.worker, over.claimed_at, over.took_us,
-    over.outcome,
-           over.evidence, over.status, over.verdict, over.reason, decode(over.digest, 'hex'), over.excerpt
+           over.outcome, over.evidence, over.status, over.verdict, over.reason, decode(over.digest, 'hex'), over.excerpt
     from (select * from moved union all select * from gone) it join over on over.lane = it.lane
 )
 select lane from ended
 """
 
+# What was under way when a failing destination was laid to rest fails too, and says nothing new: the failure that
+# counts is that of the next probe. A rest that the destination asked for is always heeded.
 NOTE_DESTINATIONS = """
 update outbox.destination destination
-set failure_count = case when said.well then 0 else destination.failure_count + said.failure_count end,
+set failure_count = case when said.well then 0 when now.is_resting then destination.failure_count
+                         else destination.failure_count + 1 end,
     probe_until = '-infinity',
-    rest_until = case when said.well then destination.rest_until
-                      else greatest(destination.rest_until, clock_timestamp() + make_interval(secs => said.rest_s)) end,
+    rest_until = greatest(
+        destination.rest_until,
+        case when said.rest_s > 0 then now.instant + make_interval(secs => said.rest_s) end,
+        case when said.backoff_s > 0 and not now.is_resting
+             then now.instant + make_interval(secs => said.backoff_s) end),
     paused_at = case when said.pause_reason is null then destination.paused_at
-                     else coalesce(destination.paused_at, clock_timestamp()) end,
+                     else coalesce(destination.paused_at, now.instant) end,
     pause_reason = coalesce(destination.pause_reason, said.pause_reason)
 from json_to_recordset($1::json)
-    as said (destination text, well boolean, failure_count integer, rest_s float8, pause_reason text)
-where destination.destination = said.destination
+    as said (destination text, well boolean, rest_s float8, backoff_s float8, pause_reason text)
+cross join lateral (
+    select it.destination, clock_timestamp() as instant,
+           it.failure_count >= $2::integer and it.rest_until > clock_timestamp() as is_resting
+    from outbox.destination it where it.destination = said.destination
+) now
+where destination.destination = now.destination
 """
 
 # A head is claimed if it is due, its destination is open, nothing before it in its lane is unsettled, nobody else is at
 # it (skip locked: a row being concluded or claimed elsewhere), and the lane has no claim (its primary key).
 # A destination that has failed again and again is open to the one who sets `probe_until`, until the probe is concluded
 # or its time is up: so of all workers one has one request there.
-# The open states come as a parameter, so that the planner cannot prove that the index of open deliveries would do: on an
-# empty table it is as cheap as the primary key, and the plan would outlive the emptiness.
+# The open states come as a parameter, so that the planner cannot prove that the index of open deliveries would do: on
+# an empty table it is as cheap as the primary key, and the plan would outlive the emptiness.
 CLAIM = """
 with probing as (
     update outbox.destination destination set probe_until = clock_timestamp() + make_interval(secs => $5::float8)
@@ -196,6 +205,8 @@ select extract(epoch from clock_timestamp() - min(claim.claimed_at))::float8 fro
 where claim.lane <> all ($1::bigint[])
 """
 
+# The claim keeps the name of its worker: ours would make it one that we may release as never sent, should the answer
+# to this be lost. Where a person has removed the delivery there is nothing left to conclude, and the claim goes.
 TAKE_OVER = """
 with overdue as materialized (
     select claim.lane from outbox.claim claim
@@ -204,23 +215,29 @@ with overdue as materialized (
     limit %s
     for update skip locked
 ), taken as (
-    update outbox.claim claim set worker = %s, claim_id = nextval('outbox.claim_id')
-    from overdue where claim.lane = overdue.lane
+    update outbox.claim claim set claim_id = nextval('outbox.claim_id')
+    from overdue join outbox.delivery delivery on delivery.lane = overdue.lane
+    where claim.lane = overdue.lane and delivery.delivery_id = claim.delivery_id
     returning claim.*
+), pointless as (
+    delete from outbox.claim claim using overdue
+    where claim.lane = overdue.lane and not exists (
+        select from outbox.delivery delivery
+        where delivery.lane = claim.lane and delivery.delivery_id = claim.delivery_id)
 )
 select taken.claim_id, taken.lane, taken.delivery_id, taken.number, taken.purpose, delivery.event_id,
-delivery.operation,
-       delivery.destination, event.payload::text, event.occurred_at, event.recorded_at, delivery.try_count,
-       delivery.miss_count, taken.claimed_at
+       delivery.operation, delivery.destination, event.payload::text, event.occurred_at, event.recorded_at,
+       delivery.try_count, delivery.miss_count, taken.claimed_at
 from taken
 join outbox.delivery delivery on delivery.lane = taken.lane and delivery.delivery_id = taken.delivery_id
 join outbox.event event on event.event_id = delivery.event_id
 """
 
-RELEASE = "delete from outbox.claim where worker = %s and lane <> all (%s::bigint[])"
+# By claim, not by lane: the turn whose answer was lost may have concluded one delivery of a lane and claimed the next.
+RELEASE = "delete from outbox.claim where worker = %s and claim_id <> all (%s::bigint[])"
 END_SESSION = """
-select pg_terminate_backend(pid, 2000) from pg_stat_activity where pid = %s and application_name = %s and pid <>
-pg_backend_pid()
+select pg_terminate_backend(pid, 2000) from pg_stat_activity where pid = %s and application_name = %s
+  and pid <> pg_backend_pid()
 """
 ENABLE_ROUTES = """
 update outbox.route route set enabled = (route.operation = any (%s::text[]))

@@ -35,12 +35,15 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class DestinationNote:
-    """What is to be written down of a destination: it answers, or it failed once more, or it must be paused."""
+    """What is to be written down of a destination: it answers, or it failed once more, or it must be paused.
+
+    `rest_s` is for how long it asked to be left alone; `backoff_s` for how long it is left alone because it fails.
+    """
 
     destination: str
     well: bool
-    failure_count: int
     rest_s: float
+    backoff_s: float
     pause_reason: str | None
 
 

@@ -21,15 +21,16 @@ from random import Random
 from outbox_worker.errors import ConfigurationError
 
 COLUMNS = ("customer_id", "date", "quantity", "amount")
-QUANTITY_MAX = 1_000_000
+QUANTITY_MAX, AMOUNT_MAX = 1_000_000, 1_000_000_000  # what accounting's columns hold with room to spare
 
 FIRST_DAY = date(1997, 1, 1)
 ARRIVAL_DAYS = 84  # within which all customers buy for the first time
 OBSERVED_DAYS = 545
 
-# When customers come back: the BG/NBD model with the parameters that its authors fitted to CDNOW, in weeks (Fader, Hardie
-# and Lee, "Counting Your Customers" the Easy Way, Marketing Science 24(2), 2005). Customers buy at rates that follow a gamma
-# distribution, and after each further purchase stay away for good with a probability that follows a beta distribution.
+# When customers come back: the BG/NBD model with the parameters that its authors fitted to CDNOW, in weeks (Fader,
+# Hardie and Lee, "Counting Your Customers" the Easy Way, Marketing Science 24(2), 2005). Customers buy at rates that
+# follow a gamma distribution, and after each further purchase stay away for good with a probability that follows a beta
+# distribution.
 RATE_SHAPE, RATE_SCALE_WEEKS = 0.243, 4.414
 LEAVING_ALPHA, LEAVING_BETA = 0.793, 2.426
 
@@ -66,7 +67,7 @@ class Purchase:
 def read(path: Path, count_max: int | None = None) -> list[Purchase]:
     """Read the first `count_max` rows of a CSV file, and put them in order of date.
 
-    The columns are customer_id, date (ISO 8601), quantity, amount. Raises ConfigurationError with the line that is wrong.
+    The columns are customer_id, date (ISO 8601), quantity, amount. Raises ConfigurationError that names the line.
     """
     with path.open(newline="", encoding="utf-8-sig") as file:
         rows = csv.DictReader(file)
@@ -90,12 +91,14 @@ def _in_order(purchases: Iterator[Purchase] | list[Purchase]) -> list[Purchase]:
 def _purchase(row: dict[str, str], place: str) -> Purchase:
     try:
         quantity, amount = int(row["quantity"]), Decimal(row["amount"]).quantize(Decimal("0.01"))
-        purchase = Purchase(row["customer_id"], date.fromisoformat(row["date"]), quantity, amount)
-    except (ValueError, TypeError, InvalidOperation) as error:
-        raise ConfigurationError(f"{place} is no purchase: {error}") from None
-    if not 1 <= quantity <= QUANTITY_MAX or not 0 <= amount < 10**10:
+        bought_on = date.fromisoformat(row["date"])
+    except (ValueError, TypeError, InvalidOperation):
+        raise ConfigurationError(
+            f"{place} is no purchase: a date is like 1997-01-31, a quantity is whole, an amount is a number"
+        ) from None
+    if not 1 <= quantity <= QUANTITY_MAX or not amount.is_finite() or not 0 <= amount <= AMOUNT_MAX:
         raise ConfigurationError(f"{place} is no purchase: a quantity is 1 or more, an amount 0 or more")
-    return purchase
+    return Purchase(row["customer_id"], bought_on, quantity, amount)
 
 
 def _drawn(chance: Random) -> Iterator[Purchase]:

@@ -89,7 +89,7 @@ def _reject(situation: Situation, policy: Policy) -> Verdict:
 
 def _unsendable(situation: Situation, policy: Policy) -> Verdict:
     if situation.claim.purpose is Purpose.INQUIRE:
-        return _hold(situation, "in doubt, and cannot be looked up")
+        return _hold(situation, "in doubt, and cannot be looked up", Standing.UNSAID)
     action = Action.WAIT_FOR_CLIENT if situation.waits else Action.DEAD_LETTER
     return Verdict(action, counts=True, reason=situation.reason)
 
@@ -124,8 +124,9 @@ def _charged(situation: Situation, policy: Policy, action: Action) -> Verdict:
     return Verdict(action, due_at, counts=True, standing=Standing.ILL, reason=situation.reason)
 
 
-def _hold(situation: Situation, why: str) -> Verdict:
-    return Verdict(Action.HOLD, counts=True, standing=Standing.UNSAID, reason=f"{why}: {situation.reason}")
+def _hold(situation: Situation, why: str, standing: Standing = Standing.ILL) -> Verdict:
+    # Ill, for a hook that hangs must be left alone: each further request to it is one more for a person to resolve.
+    return Verdict(Action.HOLD, counts=True, standing=standing, reason=f"{why}: {situation.reason}")
 
 
 def _again(claim: Claim) -> Action:

@@ -25,13 +25,15 @@ class Backlog:
         self._rest = rest
         self._continues = continues
         self._of_lane: dict[int, Destination] = {}  # of lanes that a turn or a request is about
-        self._verdicts: dict[str, list[Verdict]] = {}  # since the last turn, by destination
+        self._verdicts: dict[str, list[Verdict]] = {}  # not yet told to the database, by destination
+        self._told: dict[str, list[Verdict]] = {}  # told in the turn under way
         self._unclaimed: list[Due] = []
         self._unfinished = False  # the last look did not come to the end
 
     def plan(self, turn: Turn, now_s: float, *, claim: bool, look: bool) -> None:
         """Put into the turn what was learned of destinations, what may be claimed, and where to look."""
-        notes = (self._note(name, verdicts) for name, verdicts in self._verdicts.items())
+        self._told, self._verdicts = self._verdicts, {}
+        notes = (self._note(name, verdicts) for name, verdicts in self._told.items())
         turn.notes = [note for note in notes if note is not None]
         turn.unclaimed, self._unclaimed = self._unclaimed, []
         if not claim:
@@ -41,7 +43,7 @@ class Backlog:
 
     def take_in(self, turn: Turn, answer: Answer, began_s: float, now_s: float) -> bool:
         """Take the answer to a turn in; return whether it brought anything new to do."""
-        self._verdicts.clear()
+        self._told = {}
         self._begin(turn, answer.claims, now_s)
         for state in answer.destinations:
             if destination := self._destinations.get(state.destination):
@@ -73,6 +75,9 @@ class Backlog:
     def forget(self, busy: set[int]) -> None:
         """The connection was lost: read everything again, but for the lanes whose heads are on their way."""
         self._of_lane = {lane: destination for lane, destination in self._of_lane.items() if lane in busy}
+        for name, verdicts in self._told.items():
+            self._verdicts[name] = verdicts + self._verdicts.get(name, [])
+        self._told = {}
         self._unclaimed = []
         for destination in self._destinations.values():
             destination.forget(busy)
@@ -137,10 +142,9 @@ class Backlog:
         rest_s = max((verdict.rest_s for verdict in verdicts), default=0.0)
         if well and not destination.failure_count and not closed and not rest_s:
             return None
-        if not well and not rest_s and destination.failure_count + 1 >= destination.failures_max:
-            over = destination.failure_count + 1 - destination.failures_max
-            rest_s = self._rest.wait(over + 1, random()).total_seconds()  # noqa: S311  # spreads, guards nothing
-        return DestinationNote(name, well, 0 if well else 1, rest_s, closed)
+        over = 0 if well else destination.failure_count + 1 - destination.failures_max
+        backoff_s = self._rest.wait(over + 1, random()).total_seconds() if over >= 0 and not well else 0.0  # noqa: S311
+        return DestinationNote(name, well, rest_s, backoff_s, closed)
 
 
 def _on_our_clock(due: Due, now_s: float) -> Due:

@@ -88,8 +88,9 @@ class Journal:
             metrics.destination_failing.labels(note.destination).set(0)
             self._log.info("destination well again", destination=note.destination)
         else:
-            metrics.destination_failing.labels(note.destination).inc(note.failure_count)
-            self._log.warning("destination failed", destination=note.destination, rest_s=round(note.rest_s, 3))
+            metrics.destination_failing.labels(note.destination).inc()
+            rest_s = round(max(note.rest_s, note.backoff_s), 3)
+            self._log.warning("destination failed", destination=note.destination, rest_s=rest_s)
 
     def database_lost(self, error: DatabaseUnavailable) -> None:
         """The connection is gone, or still cannot be had."""

@@ -100,10 +100,12 @@ class Relay:
         self._request_timeout_s = request_timeout_s
         self._reconnects = Timetable(first=timedelta(milliseconds=100), longest=timedelta(seconds=3))
         self._connected = False
+        self._answered = False  # a turn, since connecting
+        self._descriptor = -1  # of the connection
         self._connect_at_s = 0.0
         self._connect_tries = 0
         self._over: list[Conclusion] = []  # concluded, not yet written down
-        self._in_flight: set[int] = set()  # lanes
+        self._in_flight: dict[int, int] = {}  # lanes and their claims
         self._survey_at_s = 0.0  # when to look for the claims of other workers
         self._take_over_at_s = inf  # when the oldest of them is overdue
         self._stop_at_s = inf
@@ -125,8 +127,8 @@ class Relay:
 
     @property
     def is_ready(self) -> bool:
-        """Whether the database is there."""
-        return self._connected
+        """Whether the database answers turns."""
+        return self._connected and self._answered
 
     def run_once(self) -> None:
         """Make one round: what is over, a turn with the database, a wait for whatever comes first."""
@@ -145,7 +147,7 @@ class Relay:
             self._conclude(self._judge.answered(flight, exchange))
 
     def _conclude(self, conclusion: Conclusion) -> None:
-        self._in_flight.discard(conclusion.claim.lane)
+        self._in_flight.pop(conclusion.claim.lane, None)
         self._backlog.move_on(conclusion, monotonic())
         self._journal.concluded(conclusion, datetime.now(UTC))
         self._over.append(conclusion)
@@ -179,7 +181,8 @@ class Relay:
 
     def _take_in(self, asked: Asked, answer: Answer, now_s: float) -> None:
         turn = asked.turn
-        self._in_flight.update(claim.lane for claim in answer.claims)
+        self._answered = True
+        self._in_flight.update((claim.lane, claim.claim_id) for claim in answer.claims)
         new = self._backlog.take_in(turn, answer, asked.began_s, now_s)
         for claim in answer.claims:
             self._send(claim, asked.began_s + self._request_timeout_s)
@@ -263,24 +266,25 @@ class Relay:
         return self._connected
 
     def _connect(self, now_s: float) -> None:
-        self._outbox.connect(self._known_lanes())
+        self._outbox.connect([*self._in_flight.values(), *(it.claim.claim_id for it in self._over)])
         self._doorbell.works = self._outbox.can_ring()
-        self._selector.register(self._outbox, selectors.EVENT_READ, self._hear)
+        self._descriptor = self._outbox.fileno()  # kept, for a lost connection cannot name it any more
+        self._selector.register(self._descriptor, selectors.EVENT_READ, self._hear)
         self._connected, self._connected_at_s, self._connect_tries = True, now_s, 0
         self._journal.database_back()
 
     def _lose(self, error: DatabaseUnavailable) -> None:
         """Keep what is over for later; forget what was read; try again after a while."""
         if self._connected:
-            self._selector.unregister(self._outbox)
+            self._selector.unregister(self._descriptor)
             self._was_lost = True
         if self._asked is not None:
             self._over = self._asked.turn.conclusions + self._over
             self._asked = None
-        self._backlog.forget(self._in_flight)
+        self._backlog.forget(set(self._in_flight))
         self._doorbell.forget()
         self._outbox.close()
-        self._connected = False
+        self._connected = self._answered = False
         self._connect_tries += 1
         wait = self._reconnects.wait(self._connect_tries, random())  # noqa: S311  # spreads, guards nothing
         self._connect_at_s = monotonic() + wait.total_seconds()

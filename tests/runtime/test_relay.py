@@ -1,0 +1,239 @@
+"""The relay, round by round, in this process: what performance rests on, and answers of the database that get lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from time import monotonic
+from uuid import UUID, uuid4
+
+import pytest
+
+from outbox_worker import configuration
+from outbox_worker.configuration import assembly
+from outbox_worker.database.outbox import Outbox
+from outbox_worker.database.turns import Answer, DestinationNote, Terms, Turn
+from outbox_worker.errors import DatabaseUnavailable
+from outbox_worker.inboost.operations import DELIVERIES
+from outbox_worker.runtime.relay import Relay
+from tests.scenarios.judgement import assert_settled
+from tests.scenarios.world import World
+
+ACCEPTED = ("accepted", "acknowledge")
+
+
+class Silence:
+    """A journal that nobody reads."""
+
+    def __init__(self, worker: str) -> None: ...
+    def concluded(self, *_: object) -> None: ...
+    def overtaken(self, *_: object) -> None: ...
+    def noted(self, *_: object) -> None: ...
+    def database_lost(self, *_: object) -> None: ...
+    def database_back(self) -> None: ...
+
+
+class ForgetfulOutbox(Outbox):
+    """Loses the answer to a turn: it has taken effect, and the relay does not hear of it."""
+
+    loses: Callable[[Turn, Answer], bool] = staticmethod(lambda turn, answer: False)
+    turn_count = 0
+    lost_count = 0
+
+    def begin(self, turn: Turn) -> None:
+        self.turn_begun = turn
+        type(self).turn_count += 1
+        super().begin(turn)
+
+    def answer(self) -> Answer | None:
+        answer = super().answer()
+        if answer is not None and not self.lost_count and type(self).loses(self.turn_begun, answer):
+            type(self).lost_count += 1
+            raise DatabaseUnavailable("the answer to the turn was lost")
+        return answer
+
+
+@pytest.fixture
+def forgetful(monkeypatch: pytest.MonkeyPatch) -> type[ForgetfulOutbox]:
+    """A class of its own for each test, so that its counts are."""
+    kind = type("Forgetful", (ForgetfulOutbox,), {})
+    monkeypatch.setattr(assembly, "Outbox", kind)
+    monkeypatch.setattr(assembly, "Journal", Silence)
+    return kind
+
+
+@pytest.fixture
+def relay(world: World, forgetful: type[ForgetfulOutbox]) -> Iterator[Relay]:
+    assembled = assembly.assemble(configuration.load(world.configure("relay", {"relay.slots": 32})))
+    yield assembled.relay
+    assembled.relay.stop()
+    assembled.relay.run()
+
+
+def run_until(relay: Relay, condition: Callable[[], object], within_s: float = 20) -> None:
+    give_up_at = monotonic() + within_s
+    while not condition():
+        assert monotonic() < give_up_at, "the relay ran in vain"
+        relay.run_once()
+
+
+def is_done(world: World) -> bool:
+    return not world.states() and not world.claims()
+
+
+def commit_count(world: World) -> int:
+    world.rows("select pg_stat_clear_snapshot()")
+    return int(
+        world.value("select pg_stat_get_db_xact_commit(oid) from pg_database where datname = current_database()")
+    )
+
+
+def test_a_backlog_costs_a_tenth_of_a_transaction_per_delivery_at_most(
+    world: World, relay: Relay, forgetful: type[ForgetfulOutbox]
+) -> None:
+    customers = world.shop.customers(100)
+    for number in range(500):
+        world.shop.buy(customers[number % 100])
+    before = commit_count(world)
+    run_until(relay, lambda: world.effect_count() == 1000)
+    relay.stop()
+    relay.run()
+    sessions = "select from pg_stat_activity where application_name like 'outbox-worker%%'"
+    world.until(lambda: not world.rows(sessions), "the relay's session to end and to report what it did")
+    commits = commit_count(world) - before
+    assert forgetful.turn_count <= commits, "the server has not reported yet"
+    assert commits <= 100, f"{forgetful.turn_count} turns"
+    assert_settled(world)
+
+
+@pytest.mark.long
+def test_a_sleeping_worker_asks_the_database_once_a_second_at_most(world: World) -> None:
+    worker = world.start({"relay.poll_interval": 30})
+    world.until_asleep(worker)
+    begun_s = monotonic()
+    world.until(lambda: monotonic() > begun_s + 4, "the server to have reported what the start cost")
+    before = commit_count(world)
+    world.until(lambda: monotonic() > begun_s + 14, "ten seconds to pass")
+    own_count = 2
+    assert commit_count(world) - before - own_count <= 10
+    assert world.request_count() == 0
+
+
+def test_a_lane_goes_on_when_the_answer_to_the_turn_that_claimed_its_next_delivery_is_lost(
+    world: World, relay: Relay, forgetful: type[ForgetfulOutbox]
+) -> None:
+    """That turn also concluded the delivery before, so that the lane is known to the relay; the claim is not."""
+    customer = world.shop.customer()
+    for _ in range(3):
+        world.shop.buy(customer)
+    forgetful.loses = staticmethod(
+        lambda turn, answer: any(it.claim.lane in {claim.lane for claim in answer.claims} for it in turn.conclusions)
+    )
+    run_until(relay, lambda: is_done(world))
+    assert forgetful.lost_count == 1, "there was no such turn"
+    assert world.attempts("purchase_webhook") == world.attempts("add_purchase") == [ACCEPTED] * 3
+    assert world.request_count() == 6
+
+
+def test_nothing_is_sent_of_a_claim_whose_answer_was_lost_until_it_is_claimed_again(
+    world: World, relay: Relay, forgetful: type[ForgetfulOutbox]
+) -> None:
+    world.shop.buy(world.shop.customer())
+    forgetful.loses = staticmethod(lambda turn, answer: bool(answer.claims))
+    run_until(relay, lambda: forgetful.lost_count)
+    assert world.request_count() == 0 and len(world.claims()) == 2
+    run_until(relay, lambda: is_done(world))
+    assert world.request_count() == 2
+    assert world.attempts("purchase_webhook") == world.attempts("add_purchase") == [ACCEPTED]
+
+
+def test_conclusions_whose_answer_was_lost_are_written_once(
+    world: World, relay: Relay, forgetful: type[ForgetfulOutbox]
+) -> None:
+    world.shop.buy(world.shop.customer())
+    forgetful.loses = staticmethod(lambda turn, answer: bool(turn.conclusions))
+    run_until(relay, lambda: forgetful.lost_count and is_done(world))
+    assert world.request_count() == 2
+    assert_settled(world)
+
+
+# The relay's half of the outbox, without the relay.
+
+
+@pytest.fixture
+def outbox(world: World) -> Iterator[Outbox]:
+    terms = Terms(uuid4(), DELIVERIES, ("pending", "in_doubt", "waiting"), failures_max=5, probe_s=3)
+    with closing(Outbox(world.database_url, terms)) as outbox:
+        outbox.connect([])
+        yield outbox
+
+
+def turned(world: World, outbox: Outbox, turn: Turn) -> Answer:
+    outbox.begin(turn)
+    return world.until(outbox.answer, "the answer")
+
+
+def claim_as_another(world: World) -> UUID:
+    """Make the first delivery one that a worker claimed an hour ago."""
+    other = uuid4()
+    world.do(
+        "insert into outbox.claim (lane, delivery_id, number, purpose, worker, claimed_at)"
+        " select lane, delivery_id, 1, 'send', %s, now() - interval '1 hour' from outbox.delivery"
+        " order by delivery_id limit 1",
+        other,
+    )
+    return other
+
+
+def test_a_claim_taken_over_is_not_released_as_never_sent_when_the_answer_is_lost(world: World, outbox: Outbox) -> None:
+    world.shop.accrue(world.shop.customer())
+    claim_as_another(world)
+    assert len(outbox.take_over(60, [])) == 1
+    outbox.connect([])  # as after a lost answer: nothing is known of the claim
+    assert len(world.claims()) == 1
+    [(again, _)] = outbox.take_over(60, [])
+    assert again.number == 1
+
+
+def test_a_claim_taken_over_twice_is_concluded_by_the_later_one(world: World, outbox: Outbox) -> None:
+    world.shop.accrue(world.shop.customer())
+    claim_as_another(world)
+    [(first, _)] = outbox.take_over(60, [])
+    [(second, _)] = outbox.take_over(60, [])
+    assert first.claim_id < second.claim_id
+
+
+def test_an_overdue_claim_whose_delivery_a_person_removed_goes_too(world: World, outbox: Outbox) -> None:
+    world.shop.accrue(world.shop.customer())
+    claim_as_another(world)
+    world.do("delete from outbox.delivery")
+    assert outbox.take_over(60, []) == []
+    assert world.value("select count(*) from outbox.claim") == 0
+    assert turned(world, outbox, Turn(survey_but=[])).oldest_foreign_claim_s is None
+
+
+def test_a_rest_that_was_asked_for_is_kept_though_another_answer_of_the_same_turn_was_well(
+    world: World, outbox: Outbox
+) -> None:
+    note = DestinationNote("api", well=True, rest_s=60.0, backoff_s=0.0, pause_reason=None)
+    states = {state.destination: state for state in turned(world, outbox, Turn(notes=[note])).destinations}
+    assert states["api"].rest_s > 50
+    assert states["accrual_hook"].rest_s == 0
+
+
+def test_what_fails_while_a_failing_destination_rests_does_not_lengthen_its_rest(world: World, outbox: Outbox) -> None:
+    note = DestinationNote("api", well=False, rest_s=0.0, backoff_s=20.0, pause_reason=None)
+    world.do("update outbox.destination set failure_count = 4 where destination = 'api'")
+    turned(world, outbox, Turn(notes=[note]))
+    late = DestinationNote("api", well=False, rest_s=0.0, backoff_s=500.0, pause_reason=None)
+    states = {state.destination: state for state in turned(world, outbox, Turn(notes=[late])).destinations}
+    assert states["api"].failure_count == 5
+    assert 10 < states["api"].rest_s <= 20
+
+
+def test_a_ring_that_arrives_with_the_answer_to_a_turn_is_heard(world: World, outbox: Outbox) -> None:
+    assert turned(world, outbox, Turn(arm=True)).armed
+    world.shop.accrue(world.shop.customer())  # rings; nobody reads the socket until the next turn does
+    assert not outbox.rang
+    turned(world, outbox, Turn(survey_but=[]))
+    assert outbox.rang
