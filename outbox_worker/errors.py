@@ -6,6 +6,9 @@
     ├── DatabaseUnavailable      69  the database cannot be reached, and this command cannot wait (EX_UNAVAILABLE)
     ├── InBoostUnavailable       69  InBoost cannot be reached, and this command cannot wait
     ├── VerdictFailed             1  the demo found something lost, doubled or out of order
+    ├── NothingMatched            1  what a person asked for is not there, so nothing was shown or done
+    ├── BeingSent                 3  some was not done, because it is on its way at this moment; the rest was
+    ├── Unrecordable             65  a fact that cannot be made into an event (EX_DATAERR)
     └── Unsendable               65  an event that cannot be made into a request (EX_DATAERR)
 
 The network's doings are values (`records.Exchange`), never exceptions: a refused connection is an everyday outcome.
@@ -47,6 +50,24 @@ class VerdictFailed(OutboxWorkerError):
     """Say how many events were lost, doubled, out of order."""
 
     exit_status = 1
+
+
+class NothingMatched(OutboxWorkerError):
+    """Say what was looked for, and where it may be found."""
+
+    exit_status = 1
+
+
+class BeingSent(OutboxWorkerError):
+    """Say how many deliveries were left alone; the same command may be given again."""
+
+    exit_status = 3
+
+
+class Unrecordable(OutboxWorkerError):
+    """Say what the database has against it."""
+
+    exit_status = 65
 
 
 class Unsendable(OutboxWorkerError):

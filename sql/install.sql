@@ -1,16 +1,44 @@
 -- Installs, or re-installs, schema outbox. Safe to run again: tables stay, functions are replaced.
 --   psql --single-transaction --set ON_ERROR_STOP=1 --file sql/install.sql
 -- `outbox-worker schema install` runs the same files in the same order, in one transaction.
--- A lock that is not to be had within two seconds ends the installation instead of making the users of the database wait.
+--
+-- Who may run it: a superuser, or a role with CREATEROLE and CREATE on the database; the latter becomes a member of
+-- outbox_owner and outbox_worker. Everything belongs to outbox_owner, whoever installs.
+--
+-- Whom it disturbs: nobody. The first time there is nobody to disturb. Again, it takes no lock that a sale could wait for
+-- (a test proves it, so write what is added here in the same way), and a lock that it does not get itself within two
+-- seconds ends it, with nothing changed.
 set local lock_timeout = '2s';
+set local search_path = pg_catalog, pg_temp;
+
+do $$
+begin
+    if current_setting('server_version_num')::integer < 150000 then
+        raise feature_not_supported using message = format(
+            'outbox-worker needs PostgreSQL 15 or later; this is %s', current_setting('server_version'));
+    end if;
+    if current_setting('server_encoding') <> 'UTF8' then
+        raise feature_not_supported using message = format(
+            'outbox-worker needs a database in UTF8, for what InBoost answers must fit in; this one is in %s',
+            current_setting('server_encoding'));
+    end if;
+    perform pg_advisory_xact_lock(122550254464889);  -- one installation at a time; the doorbell's key and one
+    perform set_config('outbox.installer', current_user, true);
+end
+$$;
 \ir install/roles.sql
 \ir install/schema.sql
+set local role outbox_owner;
 \ir install/destination.sql
 \ir install/route.sql
+\ir install/instant.sql
 \ir install/event.sql
+\ir install/delivery_state.sql
 \ir install/delivery.sql
+\ir install/claim_id.sql
 \ir install/claim.sql
 \ir install/attempt.sql
+\ir install/act.sql
 \ir install/duplicate.sql
 \ir install/capture_failure.sql
 \ir install/lane_of.sql
@@ -20,3 +48,4 @@ set local lock_timeout = '2s';
 \ir install/backlog.sql
 \ir install/schema_version.sql
 \ir install/rights.sql
+do $$ begin perform set_config('role', current_setting('outbox.installer'), true); end $$;

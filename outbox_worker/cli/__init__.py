@@ -11,7 +11,13 @@ from outbox_worker import __version__
 from outbox_worker.errors import OutboxWorkerError
 
 COMMANDS = {
+    "dead-letters": "What InBoost refused: list, show, requeue, discard.",
     "demo": "See the whole job done in a minute: a shop, InBoost's stand-in with faults, the worker, a verdict.",
+    "destinations": "Where deliveries go: list, pause, resume.",
+    "events": "What was recorded and what became of it: show, list, record.",
+    "in-doubt": "What may have reached InBoost and may not: list, show, confirm, resend.",
+    "lanes": "Which customers wait, and why: list, release.",
+    "reconcile": "Record what was never captured; ask InBoost whether it has what was delivered.",
     "run": "Deliver: the daemon.",
     "sandbox": "A stand-in for InBoost over real HTTP, with a ledger and faults that can be switched on.",
     "schema": "Install, uninstall or print the database side.",
@@ -20,7 +26,7 @@ COMMANDS = {
 
 
 class Commands(click.Group):
-    """Finds a command in the module of its name."""
+    """Finds a command in the module of its name, hyphens being underscores there."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted(COMMANDS)
@@ -28,7 +34,8 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = getattr(import_module(f"{__name__}.{cmd_name}"), cmd_name)
+        module = cmd_name.replace("-", "_")
+        command: click.Command = getattr(import_module(f"{__name__}.{module}"), module)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -55,7 +55,7 @@ def assemble(configuration: Configuration) -> Assembly:
     terms = Terms(
         worker,
         operations=tuple(name for name in DELIVERIES if profile.operations[name].enabled),
-        blocking_states=_blocking_states(configuration),
+        blocking_states=settings.blocking_states,
         failures_max=configuration.retry.circuit_threshold,
         probe_s=inboost.request_timeout.total_seconds() + PROBE_AFTER_S,
     )
@@ -89,8 +89,3 @@ def _destinations(configuration: Configuration) -> list[Destination]:
 def _continues(configuration: Configuration) -> frozenset[Action]:
     policies = {Action.DEAD_LETTER: configuration.relay.on_dead_letter, Action.HOLD: configuration.relay.on_hold}
     return frozenset(action for action, policy in policies.items() if policy == "continue")
-
-
-def _blocking_states(configuration: Configuration) -> tuple[str, ...]:
-    policies = {"dead": configuration.relay.on_dead_letter, "held": configuration.relay.on_hold}
-    return "pending", "in_doubt", "waiting", *(state for state, policy in policies.items() if policy == "wait")

@@ -137,6 +137,12 @@ class Relay(Section):
     on_dead_letter: LanePolicy = "continue"
     on_hold: LanePolicy = "continue"
 
+    @property
+    def blocking_states(self) -> tuple[str, ...]:
+        """The states of a delivery that hold up those behind it."""
+        policies = {"dead": self.on_dead_letter, "held": self.on_hold}
+        return "pending", "in_doubt", "waiting", *(state for state, policy in policies.items() if policy == "wait")
+
 
 class Retry(Section):
     """`[retry]`: when a failed attempt is made again."""

@@ -5,65 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-import psycopg
-from sqlalchemy import (
-    BigInteger,
-    Boolean,
-    Column,
-    Connection,
-    DateTime,
-    Integer,
-    MetaData,
-    Table,
-    Text,
-    Uuid,
-    distinct,
-    exc,
-    func,
-    literal_column,
-    select,
-)
+from sqlalchemy import Connection, distinct, func, select
 
-from outbox_worker.database.engine import engine, transaction
-from outbox_worker.errors import DatabaseUnavailable, SchemaMismatch
-
-_metadata = MetaData(schema="outbox")
-
-backlog_view = Table(
-    "backlog",
-    _metadata,
-    Column("destination", Text),
-    Column("operation", Text),
-    Column("state", Text),
-    Column("delivery_count", BigInteger),
-    Column("oldest_due_at", DateTime(timezone=True)),
-)
-claim_table = Table(
-    "claim",
-    _metadata,
-    Column("lane", BigInteger),
-    Column("worker", Uuid),
-    Column("claimed_at", DateTime(timezone=True)),
-)
-destination_table = Table(
-    "destination",
-    _metadata,
-    Column("destination", Text),
-    Column("paused_at", DateTime(timezone=True)),
-    Column("pause_reason", Text),
-    Column("failure_count", Integer),
-    Column("rest_until", DateTime(timezone=True)),
-)
-capture_failure_table = Table(
-    "capture_failure",
-    _metadata,
-    Column("capture_failure_id", BigInteger),
-    Column("kind", Text),
-    Column("repaired_at", DateTime(timezone=True)),
-)
-route_table = Table(
-    "route", _metadata, Column("operation", Text), Column("destination", Text), Column("enabled", Boolean)
-)
+from outbox_worker.database import tables
+from outbox_worker.database.engine import engine, explained, transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,33 +63,28 @@ class StatusReader:
 
     def __call__(self) -> Status:
         """Raise DatabaseUnavailable, or SchemaMismatch where there is no outbox that this role may read."""
-        try:
-            with transaction(self._engine) as connection:
-                return read(connection)
-        except exc.DBAPIError as error:
-            if isinstance(error.orig, psycopg.errors.UndefinedTable | psycopg.errors.InsufficientPrivilege):
-                raise SchemaMismatch(
-                    "the database has no schema outbox that this role may read. Install it with "
-                    "`outbox-worker schema install`, and grant outbox_worker to this role."
-                ) from None
-            raise DatabaseUnavailable(f"the outbox could not be read: {str(error.orig).strip()}") from None
+        with explained(), transaction(self._engine) as connection:
+            return read(connection)
 
 
 def read(connection: Connection) -> Status:
     """Read the state of the outbox. Its cost grows with what waits, not with what has been delivered."""
-    claims = connection.execute(select(func.count(), func.count(distinct(claim_table.c.worker)))).one()
-    failures = (
-        select(func.count()).select_from(capture_failure_table).where(capture_failure_table.c.repaired_at.is_(None))
-    )
-    rest = func.nullif(destination_table.c.rest_until, literal_column("'-infinity'::timestamptz")).label("rest_until")
-    columns = destination_table.c
-    destinations = select(columns.destination, columns.paused_at, columns.pause_reason, columns.failure_count, rest)
+    claim, failure, destination = tables.claim.c, tables.capture_failure.c, tables.destination.c
+    claims = connection.execute(
+        select(func.count(), func.count(distinct(claim.worker))).select_from(tables.claim)
+    ).one()
+    failures = select(func.count()).select_from(tables.capture_failure).where(failure.repaired_at.is_(None))
+    destinations = select(
+        destination.destination,
+        destination.paused_at,
+        destination.pause_reason,
+        destination.failure_count,
+        tables.rest_until,
+    ).order_by(destination.destination)
     return Status(
         read_at=connection.scalar(select(func.clock_timestamp())) or datetime.min,  # noqa: DTZ901  # never None
-        waiting=[Waiting(*row) for row in connection.execute(select(backlog_view))],
-        destinations=[
-            DestinationStatus(*row) for row in connection.execute(destinations.order_by(columns.destination))
-        ],
+        waiting=[Waiting(*row) for row in connection.execute(select(tables.backlog))],
+        destinations=[DestinationStatus(*row) for row in connection.execute(destinations)],
         claimed_count=claims[0],
         worker_count=claims[1],
         capture_failure_count=connection.scalar(failures) or 0,

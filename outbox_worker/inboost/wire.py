@@ -68,7 +68,7 @@ class Wire(Generic[T]):
             idle_connection_age_s=max(1, int(idle_connection_age.total_seconds())),
             answer_bytes_max=answer_bytes_max,
             verify=verify,
-            ca_file=str(ca_file or _default_ca_file()),
+            ca_file=str(ca_file or default_ca_file()),
         )
         self._selector = selector
         self._watched: dict[int, int] = {}
@@ -196,7 +196,7 @@ def _refuse_what_would_break_out(request: Request) -> None:
         )
 
 
-def _default_ca_file() -> str:
+def default_ca_file() -> str:
     """Find the certificate authorities that this machine trusts.
 
     The libcurl in pycurl's wheel looks where the distribution that it was built on keeps them, and nowhere else.

@@ -41,7 +41,9 @@ TAKE_OVER_AFTER_S = 1.0  # beyond the request time-out
 WAIT_MAX_S = 10.0  # the loop shows that it is alive at least so often
 SURVEY_EVERY_S = 2.0
 SETTLE_AFTER_LOSS_S = 2.0  # after a lost connection, others may be about to conclude what is theirs
+TURN_MAX_S = 70.0  # beyond the statement time-out: the server hangs, or the way to it was cut without a word
 STOP_WITHOUT_DATABASE_S = 5.0  # how long a stop waits for a database to write its last conclusions to
+STOP_LOOK_S = 0.5  # how often a stop looks whether it waits in vain
 
 
 class Journal(Protocol):
@@ -111,6 +113,7 @@ class Relay:
         self._stop_at_s = inf
         self._asked: Asked | None = None  # the turn under way
         self._connected_at_s = 0.0
+        self._lost_at_s = 0.0
         self._was_lost = False
         self.progress_s = monotonic()
 
@@ -155,6 +158,8 @@ class Relay:
     # A turn with the database.
 
     def _begin_turn(self, now_s: float) -> None:
+        if self._asked is not None and now_s > self._asked.began_s + TURN_MAX_S:
+            raise DatabaseUnavailable(f"no answer for {TURN_MAX_S:.0f} s")
         if self._asked is not None or not self._is_connected(now_s):
             return
         self._take_over(now_s)
@@ -216,8 +221,10 @@ class Relay:
 
     def _timeout_s(self, now_s: float) -> float:
         """Return how long there is nothing to do."""
-        wire_s = self._wire.timeout()
-        due_s = now_s + (WAIT_MAX_S if wire_s is None else min(wire_s, WAIT_MAX_S))
+        if self._is_finished():
+            return 0.0
+        wire_s, wait_s = self._wire.timeout(), STOP_LOOK_S if self._is_stopping else WAIT_MAX_S
+        due_s = now_s + (wait_s if wire_s is None else min(wire_s, wait_s))
         if not self._connected:
             due_s = min(due_s, self._connect_at_s)
         elif self._asked is None:
@@ -225,7 +232,11 @@ class Relay:
         return max(due_s - now_s, 0.0)
 
     def _when_a_turn_is_due(self, now_s: float) -> float:
-        if self._over or self._is_stopping or self._outbox.rang or not self._backlog.is_idle(now_s):
+        if self._over:
+            return now_s
+        if self._is_stopping:
+            return inf  # whatever is in flight comes first
+        if self._outbox.rang or not self._backlog.is_idle(now_s):
             return now_s
         return min(
             self._doorbell.next_look_s(),
@@ -240,9 +251,11 @@ class Relay:
         """Conclude the attempts of workers that are gone: they are in doubt."""
         if now_s < self._take_over_at_s or self._is_stopping:
             return
-        self._take_over_at_s, self._survey_at_s = inf, now_s
-        older_than_s = self._request_timeout_s + TAKE_OVER_AFTER_S
-        for claim, claimed_at in self._outbox.take_over(older_than_s, self._known_lanes()):
+        self._take_over_at_s = inf
+        overdue = self._outbox.take_over(self._request_timeout_s + TAKE_OVER_AFTER_S, self._known_lanes())
+        if overdue:
+            self._survey_at_s = now_s  # there may be more
+        for claim, claimed_at in overdue:
             conclusion = self._judge.gone(claim, claimed_at)
             self._journal.concluded(conclusion, datetime.now(UTC))
             self._over.append(conclusion)
@@ -277,7 +290,7 @@ class Relay:
         """Keep what is over for later; forget what was read; try again after a while."""
         if self._connected:
             self._selector.unregister(self._descriptor)
-            self._was_lost = True
+            self._was_lost, self._lost_at_s = True, monotonic()
         if self._asked is not None:
             self._over = self._asked.turn.conclusions + self._over
             self._asked = None
@@ -295,7 +308,13 @@ class Relay:
         return self._stop_at_s < inf
 
     def _is_finished(self) -> bool:
-        if not self._is_stopping or self._in_flight or self._asked is not None:
+        if not self._is_stopping or self._in_flight:
             return False
-        gave_up = not self._connected and monotonic() > self._stop_at_s + STOP_WITHOUT_DATABASE_S
-        return not self._over or gave_up
+        return self._waits_in_vain() or not (self._over or self._asked)
+
+    def _waits_in_vain(self) -> bool:
+        """Tell whether a stop has waited long enough for a database that does not answer."""
+        if self._connected and self._asked is None:
+            return False
+        since_s = self._asked.began_s if self._asked else self._lost_at_s
+        return monotonic() > max(since_s, self._stop_at_s) + STOP_WITHOUT_DATABASE_S

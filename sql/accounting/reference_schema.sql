@@ -1,5 +1,7 @@
 -- The reference accounting system: a small shop with a bonus programme, as the demo and the tests have it.
 -- It knows nothing of the outbox. reference_mapping.sql connects the two, and is what an adopter copies.
+set local lock_timeout = '2s';
+
 create schema if not exists accounting;
 
 create table if not exists accounting.customer (

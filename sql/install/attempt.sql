@@ -5,7 +5,7 @@ create table if not exists outbox.attempt (
     operation text not null,
     number    integer not null check (number >= 1),
     purpose   text not null check (purpose in ('send', 'inquire')),
-    worker    uuid not null,        -- who sent it; for an attempt that was taken over, who took it over
+    worker    uuid not null,        -- who claimed it, and perhaps sent it
     begun_at  timestamptz not null,
     took_us   integer,              -- null: nothing was sent, or the worker that sent it is gone
     outcome   text not null,
@@ -17,4 +17,3 @@ create table if not exists outbox.attempt (
     excerpt   text,                 -- the beginning of the answer
     primary key (event_id, operation, number)
 );
-alter table outbox.attempt owner to outbox_owner;

@@ -4,4 +4,3 @@ select d.destination, d.operation, d.state, count(*) as delivery_count,
        min(d.due_at) filter (where d.state in ('pending', 'in_doubt')) as oldest_due_at
 from outbox.delivery d
 group by d.destination, d.operation, d.state;
-alter view outbox.backlog owner to outbox_owner;

@@ -9,5 +9,11 @@ create table if not exists outbox.capture_failure (
     message            text not null,
     repaired_at        timestamptz
 );
-alter table outbox.capture_failure owner to outbox_owner;
-create index if not exists capture_failure_open on outbox.capture_failure (failed_at) where repaired_at is null;
+
+do $$
+begin
+    if to_regclass('outbox.capture_failure_open') is null then
+        create index capture_failure_open on outbox.capture_failure (failed_at) where repaired_at is null;
+    end if;
+end
+$$;

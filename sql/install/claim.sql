@@ -3,9 +3,6 @@
 -- does not find its claim has been overtaken and changes nothing.
 -- A claim older than the request time-out belongs to a worker that is gone (or dazed): its request may have been acted
 -- upon, so whoever takes it over, by giving it a new claim id, treats the delivery as in doubt.
-create sequence if not exists outbox.claim_id;
-alter sequence outbox.claim_id owner to outbox_owner;
-
 create table if not exists outbox.claim (
     lane        bigint primary key,
     claim_id    bigint not null default nextval('outbox.claim_id'),
@@ -14,9 +11,7 @@ create table if not exists outbox.claim (
     purpose     text not null check (purpose in ('send', 'inquire')),
     worker      uuid not null,      -- drawn anew each time that a worker starts
     claimed_at  timestamptz not null default clock_timestamp()
-);
-alter table outbox.claim owner to outbox_owner;
-alter table outbox.claim set (
-    autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000,
+) with (
+    vacuum_truncate = off, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000,
     autovacuum_vacuum_insert_threshold = -1, autovacuum_vacuum_cost_delay = 1
 );

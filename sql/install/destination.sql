@@ -10,7 +10,6 @@ create table if not exists outbox.destination (
     probe_until   timestamptz not null default '-infinity',               -- a worker probes it, once it has failed often
     constraint a_pause_has_a_reason check ((paused_at is null) = (pause_reason is null))
 );
-alter table outbox.destination owner to outbox_owner;
 
 insert into outbox.destination (destination)
 values ('api'), ('accrual_hook'), ('redemption_hook'), ('purchase_hook'), ('expiry_hook')

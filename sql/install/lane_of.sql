@@ -2,4 +2,3 @@
 create or replace function outbox.lane_of(destination text, customer_id text) returns bigint
 language sql immutable parallel safe
 return pg_catalog.hashtextextended(destination || ' ' || coalesce(customer_id, ''), 0);
-alter function outbox.lane_of(text, text) owner to outbox_owner;

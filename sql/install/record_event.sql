@@ -29,4 +29,3 @@ begin
     return true;
 end
 $$;
-alter function outbox.record_event(text, text, text, json, timestamptz, boolean) owner to outbox_owner;

@@ -8,6 +8,7 @@ grant update, delete on outbox.delivery to outbox_worker;
 grant insert, update, delete on outbox.claim to outbox_worker;
 grant usage on sequence outbox.claim_id to outbox_worker;
 grant insert on outbox.attempt to outbox_worker;
+grant insert on outbox.act to outbox_worker;
 grant update on outbox.destination to outbox_worker;
 grant update (enabled) on outbox.route to outbox_worker;
 grant update (repaired_at) on outbox.capture_failure to outbox_worker;

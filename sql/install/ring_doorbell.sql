@@ -3,16 +3,18 @@
 -- sleeps. So a writer that gets the lock shared knows that a relay is awake, or will look after this writer has committed:
 -- the writer keeps its share until then, and no relay falls asleep meanwhile. A writer that does not get it rings.
 -- Nobody ever waits for this lock. The key is the word `outbox` in ASCII.
--- Where transactions can be prepared (max_prepared_transactions > 0) the bell stays silent, because a transaction that has
--- notified cannot be prepared: the accounting system would see an error of our making. The relay then looks by itself.
+-- Where the bell would make the sale itself fail, at its commit, where nothing can be caught any more, it stays silent, and
+-- the relay looks by itself:
+--   * where transactions can be prepared (max_prepared_transactions > 0), for one that has notified cannot be prepared;
+--   * where the server's queue of notifications fills up, because somebody listens to something and never reads.
+-- Called by record_event only, and with its rights and its search path.
 create or replace function outbox.ring_doorbell() returns void
-language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+language plpgsql volatile
 as $$
 begin
     if not pg_try_advisory_xact_lock_shared(122550254464888)
-       and current_setting('max_prepared_transactions') = '0' then
+       and current_setting('max_prepared_transactions') = '0' and pg_notification_queue_usage() < 0.5 then
         perform pg_notify('outbox', '');
     end if;
 end
 $$;
-alter function outbox.ring_doorbell() owner to outbox_owner;

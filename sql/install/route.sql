@@ -9,7 +9,6 @@ create table if not exists outbox.route (
     enabled     boolean not null default true,
     primary key (kind, operation)
 );
-alter table outbox.route owner to outbox_owner;
 
 insert into outbox.route (kind, operation, destination, historic)
 values

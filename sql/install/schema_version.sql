@@ -1,3 +1,2 @@
 -- The version of schema outbox. The worker compares it with its own and refuses to start on a mismatch.
 create or replace function outbox.schema_version() returns integer language sql immutable parallel safe return 1;
-alter function outbox.schema_version() owner to outbox_owner;

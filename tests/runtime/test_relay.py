@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from time import monotonic
@@ -15,6 +17,7 @@ from outbox_worker.database.outbox import Outbox
 from outbox_worker.database.turns import Answer, DestinationNote, Terms, Turn
 from outbox_worker.errors import DatabaseUnavailable
 from outbox_worker.inboost.operations import DELIVERIES
+from outbox_worker.runtime import relay as relay_module
 from outbox_worker.runtime.relay import Relay
 from tests.scenarios.judgement import assert_settled
 from tests.scenarios.world import World
@@ -154,6 +157,35 @@ def test_conclusions_whose_answer_was_lost_are_written_once(
     forgetful.loses = staticmethod(lambda turn, answer: bool(turn.conclusions))
     run_until(relay, lambda: forgetful.lost_count and is_done(world))
     assert world.request_count() == 2
+    assert_settled(world)
+
+
+def test_an_overdue_claim_that_nobody_can_conclude_does_not_keep_the_relay_busy(
+    world: World, relay: Relay, forgetful: type[ForgetfulOutbox]
+) -> None:
+    world.shop.accrue(world.shop.customer())
+    claim_as_another(world)
+    world.do("delete from outbox.event")
+    begun_s = monotonic()
+    run_until(relay, lambda: monotonic() > begun_s + 1.5)
+    forgetful.turn_count = 0
+    run_until(relay, lambda: monotonic() > begun_s + 4)
+    assert forgetful.turn_count < 200, "a few surveys, and the lane read again and again as claimed by somebody"
+
+
+def test_a_turn_that_is_never_answered_is_given_up(world: World, relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relay_module, "TURN_MAX_S", 0.5)
+    monkeypatch.setattr(relay_module, "WAIT_MAX_S", 0.1)
+    customer = world.shop.customer()
+    run_until(relay, lambda: relay.is_ready)
+    [(backend,)] = world.rows("select pid from pg_stat_activity where application_name like 'outbox-worker%%'")
+    os.kill(backend, signal.SIGSTOP)
+    try:
+        world.shop.accrue(customer)
+        run_until(relay, lambda: not relay.is_ready)
+    finally:
+        os.kill(backend, signal.SIGCONT)
+    run_until(relay, lambda: is_done(world))
     assert_settled(world)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -15,7 +17,7 @@ from outbox_worker.demo.sandbox import SandboxServer
 from tests.scenarios.conftest import login_of_a_worker
 from tests.scenarios.judgement import assert_settled
 from tests.scenarios.trade import Trade
-from tests.scenarios.world import DEDUPLICATING, PATIENT, World
+from tests.scenarios.world import DEDUPLICATING, PATIENT, QUICK, World
 
 ACCEPTED = ("accepted", "acknowledge")
 
@@ -86,9 +88,28 @@ def test_a_stop_while_the_database_is_away_ends_and_what_it_could_not_write_down
     assert worker.wait() == 0
     own_server.start()
     world.reconnect()
-    world.start()
+    world.start(QUICK)
     assert_settled(world)
     assert world.attempts("accrual_webhook") == [("in_doubt", "retry"), ("duplicate", "acknowledge")]
+
+
+def test_a_stop_while_the_database_hangs_ends(world: World) -> None:
+    world.shop.accrue(world.shop.customer())
+    world.inboost.put_faults("*:barrier:point=acted,count=2")
+    worker = world.start(PATIENT)
+    world.until_held("acted", 2)
+    backend = world.value("select pid from pg_stat_activity where application_name = %s", worker.session)
+    os.kill(backend, signal.SIGSTOP)
+    try:
+        world.release()
+        world.until(lambda: len(worker.lines_of("attempt")) == 2, "the answers")
+        worker.terminate()
+        assert worker.wait() == 0
+    finally:
+        os.kill(backend, signal.SIGCONT)
+    world.start(QUICK)
+    assert_settled(world)
+    assert world.inboost.state.ledger.counts["accrual_webhook"]["effects"] == 1
 
 
 def test_sessions_that_are_ended_again_and_again_under_load_cost_nothing(world: World) -> None:

@@ -164,6 +164,8 @@ def test_with_on_dead_letter_wait_the_lane_stays_and_others_go_on(world: World) 
     refuse_first_purchase(world)
     waiting = {"relay.on_dead_letter": "wait"}
     worker = world.start(waiting)
+    world.until(lambda: world.states().get("dead") == 2, "the refusals")
+    world.do("notify outbox")  # what follows is found by the next full look; this asks for it now
     world.until(lambda: world.states() == {"dead": 2, "waiting": 4}, "the lanes to stay")
     assert world.attempts("add_purchase") == [("rejected", "dead_letter"), ACCEPTED]
     world.until_asleep(worker)

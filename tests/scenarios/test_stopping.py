@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from time import monotonic
 
 import pytest
 
@@ -63,3 +64,16 @@ def test_a_stop_with_an_answer_that_never_comes_ends_with_the_request_time_out(w
     assert world.attempts("accrual_webhook") == [("in_doubt", "retry")]
     world.start()
     assert_settled(world)
+
+
+def test_a_stop_that_waits_for_an_answer_does_not_burn_the_processor(world: World) -> None:
+    world.shop.accrue(world.shop.customer())
+    world.inboost.put_faults("*:barrier:point=acted,count=2")
+    worker = world.start(PATIENT)
+    world.until_held("acted", 2)
+    worker.terminate()
+    begun_s, spent_s = monotonic(), worker.processor_s()
+    world.until(lambda: monotonic() > begun_s + 1, "a second to pass")
+    assert worker.processor_s() - spent_s < 0.3
+    world.release()
+    assert worker.wait() == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -71,6 +72,11 @@ class Worker:
         """Ask it to stop, wait for its end, and return its exit status."""
         self.terminate()
         return self.wait()
+
+    def processor_s(self) -> float:
+        """Return how much processor time it has used."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def assert_well(self) -> None:
         """Fail if it has ended by itself."""
