@@ -181,6 +181,13 @@ _ALONE = text("select pg_advisory_xact_lock(122550254464890)")
 
 # What was recorded since it was found missing was said by accounting itself.
 _RECORD_BALANCES = text("""
+with said as materialized (
+    select event.customer_id, max(event.sequence) as sequence
+    from outbox.event event
+    where event.kind = 'bonus_balance' and event.recorded_at >= statement_timestamp() - interval '1 hour'
+      and event.customer_id = any (:customer_ids)
+    group by event.customer_id
+)
 select missing.customer_id, missing.balance,
        outbox.record_event(missing.kind, missing.source_id, missing.customer_id, missing.payload, missing.occurred_at,
                            missing.occurred_at < clock_timestamp() - cast(:live_within as interval)) as is_new
@@ -190,10 +197,8 @@ from (
     from unnest(cast(:customer_ids as text[]), cast(:sequences as bigint[]), cast(:source_ids as text[]))
         missing (customer_id, sequence, source_id)
     join integration.bonus_balance_event balance on balance.customer_id::text = missing.customer_id
-    where not exists (
-        select from outbox.event event
-        where event.kind = 'bonus_balance' and event.customer_id = missing.customer_id
-          and event.sequence > missing.sequence and event.recorded_at >= clock_timestamp() - interval '1 hour')
+    left join said on said.customer_id = missing.customer_id
+    where said.sequence is null or said.sequence <= missing.sequence
     order by balance.occurred_at, missing.customer_id
 ) missing
 """)

@@ -149,7 +149,9 @@ join head on head.lane = any (listed.lanes)
 join outbox.event event on event.event_id = head.event_id
 """
 
-# What could not be claimed because an earlier delivery of its lane waits is made to wait with it.
+# What could not be claimed because an earlier delivery of its lane waits is made to wait with it. The one before is
+# locked (shared, and passed over if somebody is at it): a person who settles it at this moment releases its followers,
+# and one that was made to wait a moment later would wait for ever.
 FOLLOW = """
 update outbox.delivery delivery
 set state = 'waiting', reason = 'behind a delivery that is ' || earlier.state
@@ -157,7 +159,9 @@ from unnest($1::bigint[], $2::bigint[]) as due (lane, delivery_id)
 cross join lateral (
     select blocker.state from outbox.delivery blocker
     where blocker.lane = due.lane and blocker.delivery_id < due.delivery_id and blocker.state = any ($3::text[])
+    order by blocker.delivery_id
     limit 1
+    for share skip locked
 ) earlier
 where delivery.lane = due.lane and delivery.delivery_id = due.delivery_id and delivery.state = 'pending'
 """

@@ -131,6 +131,18 @@ class Lanes:
         lane.short = True
         self._rest(number, lane, until_s)
 
+    def doubt(self) -> None:
+        """Somebody may have changed when a resting lane is due: let all that rest be read again."""
+        resting, self._resting = self._resting, []
+        for until_s, number in resting:
+            lane = self._lanes.get(number)
+            if lane is not None and lane.rests_until_s == until_s:
+                self._shorten(lane)
+                self._ids.difference_update(due.delivery_id for due in lane.known)
+                lane.known.clear()
+                lane.short = True
+                self._go_on(number, lane)
+
     def wake(self, now_s: float) -> None:
         """Let the lanes go on whose rest is over."""
         while self._resting and self._resting[0][0] <= now_s:

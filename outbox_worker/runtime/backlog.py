@@ -68,9 +68,10 @@ class Backlog:
             self._verdicts.setdefault(destination.name, []).append(conclusion.verdict)
 
     def look_again(self) -> None:
-        """Make the next looks full ones."""
+        """It rang and nothing new was found: something old was released, or is due sooner than was known."""
         for destination in self._destinations.values():
             destination.reading.ask_full()
+            destination.lanes.doubt()
 
     def forget(self, busy: set[int]) -> None:
         """The connection was lost: read everything again, but for the lanes whose heads are on their way."""

@@ -92,6 +92,19 @@ def test_a_claim_that_was_lost_has_its_lane_read_again_after_a_while() -> None:
     assert lanes.unread(9) == [1]
 
 
+def test_what_rests_can_be_made_to_be_read_again_because_a_person_may_have_moved_it_forward() -> None:
+    lanes = Lanes()
+    lanes.admit([due(1), due(2)])
+    lanes.take(1)
+    lanes.put_off(1, due_s=900.0)
+    lanes.doubt()
+    assert lanes.unread(9) == [1]
+    lanes.reread(1, [due(1), due(2)], complete=True)
+    assert ids(lanes.take(9)) == [1]
+    lanes.wake(900.0)
+    assert lanes.take(9) == []
+
+
 def test_an_earlier_delivery_that_committed_later_goes_before_what_is_not_on_its_way_yet() -> None:
     lanes = Lanes()
     lanes.admit([due(5), due(7)])

@@ -93,7 +93,7 @@ def test_a_purchase_is_captured_with_what_came_after_it_in_its_transaction(dba: 
         dba.execute("update accounting.purchase set total = 30 where purchase_id = %s", [purchase])
     assert payload(dba, "purchase") == {
         "purchase_id": str(purchase),
-        "purchased_at": value(dba, "select to_json(purchased_at) #>> '{{}}' from accounting.purchase"),
+        "purchased_at": value(dba, "select to_json(purchased_at) #>> '{}' from accounting.purchase"),
         "phone": "+380501234567",
         "total": Decimal(30),
         "currency": "UAH",

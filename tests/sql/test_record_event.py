@@ -213,16 +213,15 @@ def test_a_time_that_no_program_could_read_is_refused_at_the_door(dba: Session, 
         record(dba, occurred_at=occurred_at)
 
 
-@pytest.mark.parametrize("zone", ["UTC", "Pacific/Kiritimati", "Pacific/Pago_Pago", "Europe/Kyiv"])
-@pytest.mark.parametrize("occurred_at", ["0001-01-03 00:00+00", "9999-12-29 23:59:59.999999+00"])
-def test_a_time_that_is_recorded_can_be_read_in_every_time_zone(
-    connect: Connect, dba: Session, zone: str, occurred_at: str
-) -> None:
-    record(dba, occurred_at=occurred_at)
-    reader = connect(options=f"-c timezone={zone}")
-    for binary in (True, False):
-        [(read,)] = reader.execute("select occurred_at from outbox.event", binary=binary).fetchall()
-        assert read.astimezone(UTC).isoformat().startswith(occurred_at[:10])
+def test_a_time_that_is_recorded_can_be_read_in_every_time_zone(dba: Session) -> None:
+    edges = ["0001-01-03", "9999-12-29"]
+    for edge in edges:
+        record(dba, edge, occurred_at=f"{edge} 12:00+00")
+    for zone in ("UTC", "Pacific/Kiritimati", "Pacific/Pago_Pago", "Europe/Kyiv"):
+        dba.execute(f"set timezone to '{zone}'")
+        for binary in (True, False):
+            rows = dba.execute("select occurred_at from outbox.event order by sequence", binary=binary).fetchall()
+            assert [row[0].astimezone(UTC).isoformat()[:10] for row in rows] == edges
 
 
 @pytest.mark.parametrize("event_id", ["purchase:2", "purchase", "purchase:1 ", "bonus_accrual:1", ""])

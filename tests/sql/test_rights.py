@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import psycopg
-import pytest
 
 from tests.sql.conftest import Login
 from tests.sql.till import Session, add_customer, event_ids, failures, in_outbox, record, sell, value
@@ -18,11 +19,64 @@ CHANGES = [
     "insert into outbox.delivery (lane, event_id, operation, destination) values (1, 'purchase:1', 'o', 'd')",
 ]
 
+OF_NO_ACCOUNTING_USER = [
+    *CHANGES,
+    "select outbox.record_event('purchase', '1', '1', '{}', now())",
+    "select outbox.record_capture_failure('purchase', '1', '22012', '')",
+    "select outbox.ring_doorbell()",
+    "select outbox.schema_version()",
+    "select outbox.lane_of('api', '1')",
+    "select integration.keep_failure('purchase', '1', '22012', '')",
+    "select integration.add_customer('+380501234567', '', '', null, '', '')",
+    "select integration.change_customer('1', '+380501234567', '', '', null, '', '')",
+    "select from integration.customer",
+    "select nextval('outbox.claim_id')",
+    "select nextval('integration.bonus_balance_change')",
+    "create table outbox.mine ()",
+    "create table integration.mine ()",
+    "drop schema outbox cascade",
+    "set role outbox_owner",
+    "set role outbox_worker",
+]
+OF_NO_WORKER = [
+    *CHANGES,
+    *(f"{verb} outbox.{table}" for table in APPEND_ONLY for verb in ("delete from", "truncate")),
+    *(f"update outbox.{table} set event_id = 'x'" for table in APPEND_ONLY),
+    "truncate outbox.delivery",
+    "insert into outbox.duplicate (event_id) values ('x')",
+    "insert into outbox.capture_failure (kind, sqlstate, message) values ('x', 'x', 'x')",
+    "update outbox.capture_failure set message = ''",
+    "delete from outbox.capture_failure",
+    "insert into outbox.route values ('purchase', 'elsewhere', 'api', false)",
+    "update outbox.route set destination = 'api'",
+    "delete from outbox.route",
+    "insert into outbox.destination (destination) values ('elsewhere')",
+    "delete from outbox.destination",
+    "select outbox.record_capture_failure('purchase', '1', '22012', '')",
+    "select outbox.ring_doorbell()",
+    "select setval('outbox.claim_id', 1)",
+    "create table outbox.mine ()",
+    "create or replace function outbox.schema_version() returns integer language sql return 2",
+    "alter table outbox.event disable trigger all",
+    "drop table outbox.event",
+    "select from accounting.customer",
+    "insert into accounting.customer (phone) values ('+380501234567')",
+    "update accounting.bonus_account set balance = 0",
+    "set role outbox_owner",
+]
 
-def refuses(session: Session, statement: str) -> bool:
-    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+
+def allowed(session: Session, statements: Iterable[str]) -> list[str]:
+    """Return those of the statements that are not refused for want of a right."""
+    return [statement for statement in statements if not _is_refused(session, statement)]
+
+
+def _is_refused(session: Session, statement: str) -> bool:
+    try:
         session.execute(statement)
-    return True
+    except psycopg.errors.InsufficientPrivilege:
+        return True
+    return False
 
 
 def test_what_a_user_without_any_right_on_the_outbox_sells_is_captured(accountant: Session, dba: Session) -> None:
@@ -30,76 +84,23 @@ def test_what_a_user_without_any_right_on_the_outbox_sells_is_captured(accountan
     assert in_outbox(dba) == {"event": 3, "delivery": 4, "duplicate": 0, "capture_failure": 0}
 
 
-@pytest.mark.parametrize("table", OUTBOX_TABLES)
-def test_an_accounting_user_cannot_see_the_outbox(accountant: Session, table: str) -> None:
-    assert refuses(accountant, f"select from outbox.{table}")
+def test_an_accounting_user_cannot_see_the_outbox(accountant: Session) -> None:
+    assert not allowed(accountant, (f"select from outbox.{table}" for table in OUTBOX_TABLES))
 
 
-@pytest.mark.parametrize(
-    "statement",
-    [
-        *CHANGES,
-        "select outbox.record_event('purchase', '1', '1', '{}', now())",
-        "select outbox.record_capture_failure('purchase', '1', '22012', '')",
-        "select outbox.ring_doorbell()",
-        "select outbox.schema_version()",
-        "select outbox.lane_of('api', '1')",
-        "select integration.keep_failure('purchase', '1', '22012', '')",
-        "select integration.add_customer('+380501234567', '', '', null, '', '')",
-        "select integration.change_customer('1', '+380501234567', '', '', null, '', '')",
-        "select from integration.customer",
-        "select nextval('outbox.claim_id')",
-        "select nextval('integration.bonus_balance_change')",
-        "create table outbox.mine ()",
-        "create table integration.mine ()",
-        "drop schema outbox cascade",
-        "set role outbox_owner",
-        "set role outbox_worker",
-    ],
-)
-def test_an_accounting_user_cannot_touch_the_outbox(accountant: Session, statement: str) -> None:
-    assert refuses(accountant, statement)
+def test_an_accounting_user_cannot_touch_the_outbox(accountant: Session) -> None:
+    assert not allowed(accountant, OF_NO_ACCOUNTING_USER)
 
 
 def test_an_accounting_user_cannot_attach_a_capture_function_to_a_table_of_its_own(login: Login) -> None:
     user = login("create schema authorization {}")
     user.execute("create table mine (purchase_id bigint, customer_id bigint)")
-    assert refuses(
-        user, "create trigger forge after insert on mine for each row execute function integration.capture_purchase()"
-    )
+    forge = "create trigger forge after insert on mine for each row execute function integration.capture_purchase()"
+    assert not allowed(user, [forge])
 
 
-@pytest.mark.parametrize(
-    "statement",
-    [
-        *CHANGES,
-        *(f"{verb} outbox.{table}" for table in APPEND_ONLY for verb in ("delete from", "truncate")),
-        *(f"update outbox.{table} set event_id = 'x'" for table in APPEND_ONLY),
-        "truncate outbox.delivery",
-        "insert into outbox.duplicate (event_id) values ('x')",
-        "insert into outbox.capture_failure (kind, sqlstate, message) values ('x', 'x', 'x')",
-        "update outbox.capture_failure set message = ''",
-        "delete from outbox.capture_failure",
-        "insert into outbox.route values ('purchase', 'elsewhere', 'api', false)",
-        "update outbox.route set destination = 'api'",
-        "delete from outbox.route",
-        "insert into outbox.destination (destination) values ('elsewhere')",
-        "delete from outbox.destination",
-        "select outbox.record_capture_failure('purchase', '1', '22012', '')",
-        "select outbox.ring_doorbell()",
-        "select setval('outbox.claim_id', 1)",
-        "create table outbox.mine ()",
-        "create or replace function outbox.schema_version() returns integer language sql return 2",
-        "alter table outbox.event disable trigger all",
-        "drop table outbox.event",
-        "select from accounting.customer",
-        "insert into accounting.customer (phone) values ('+380501234567')",
-        "update accounting.bonus_account set balance = 0",
-        "set role outbox_owner",
-    ],
-)  # fmt: skip
-def test_the_worker_cannot_forge_or_unsay_anything(worker: Session, statement: str) -> None:
-    assert refuses(worker, statement)
+def test_the_worker_cannot_forge_or_unsay_anything(worker: Session) -> None:
+    assert not allowed(worker, OF_NO_WORKER)
 
 
 def test_the_worker_reads_everything_of_the_outbox(worker: Session) -> None:
