@@ -33,6 +33,7 @@ set local role outbox_owner;
 \ir install/route.sql
 \ir install/instant.sql
 \ir install/event.sql
+\ir install/fact_number.sql
 \ir install/delivery_state.sql
 \ir install/delivery.sql
 \ir install/claim_id.sql

@@ -14,6 +14,7 @@ COMMANDS = {
     "dead-letters": "What InBoost refused: list, show, requeue, discard.",
     "demo": "See the whole job done in a minute: a shop, InBoost's stand-in with faults, the worker, a verdict.",
     "destinations": "Where deliveries go: list, pause, resume.",
+    "doctor": "What is wrong: triggers, rights, the mapping, the database, InBoost; each with what to do.",
     "events": "What was recorded and what became of it: show, list, record.",
     "in-doubt": "What may have reached InBoost and may not: list, show, confirm, resend.",
     "lanes": "Which customers wait, and why: list, release.",

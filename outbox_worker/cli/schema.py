@@ -12,7 +12,7 @@ import psycopg
 from outbox_worker import configuration
 from outbox_worker.cli.options import configuration_option
 from outbox_worker.database import schema as files
-from outbox_worker.errors import DatabaseUnavailable, OutboxWorkerError
+from outbox_worker.errors import DatabaseUnavailable, OutboxWorkerError, SchemaMismatch
 
 database_option = click.option(
     "--database",
@@ -36,9 +36,10 @@ def schema() -> None:
 def install(configuration_file: Path | None, database: str | None, reference: bool) -> None:
     """Install schema outbox, or bring its functions up to date. Safe to run again."""
     with _connected(configuration_file, database) as connection:
-        files.install(connection)
-        if reference:
-            files.install_reference(connection)
+        with connection.transaction():
+            files.install(connection)
+            if reference:
+                files.install_reference(connection)
         click.echo(f"Schema outbox, version {files.VERSION}, is installed in database {connection.info.dbname!r}.")
 
 
@@ -81,13 +82,24 @@ def _connected(configuration_file: Path | None, database: str | None) -> Iterato
     with connection:
         try:
             yield connection
-        except psycopg.errors.InsufficientPrivilege as error:
-            raise OutboxWorkerError(
-                f"role {connection.info.user!r} may not do this: {error.diag.message_primary}. "
-                "Nothing was changed. Connect as the owner of the database or a superuser with --database."
-            ) from None
-        except psycopg.errors.LockNotAvailable:
-            raise OutboxWorkerError(
-                "a table is in use and did not become free within 2 seconds. Nothing was changed, nobody was made to "
-                "wait for long. Try again when it is quieter."
-            ) from None
+        except psycopg.Error as error:
+            raise _explained(error, connection.info.user) from None
+
+
+def _explained(error: psycopg.Error, user: str) -> OutboxWorkerError:
+    words = error.diag.message_primary or str(error).strip().partition("\n")[0]
+    if isinstance(error, psycopg.errors.InsufficientPrivilege):
+        return OutboxWorkerError(
+            f"role {user!r} may not do this: {words}. Nothing was changed. Connect with --database as a superuser, or "
+            "as one with CREATEROLE and CREATE on the database (and, with --reference, owner of the accounting tables)."
+        )
+    if isinstance(error, psycopg.errors.LockNotAvailable):
+        return DatabaseUnavailable(
+            "something is in use and did not become free within 2 seconds. Nothing was changed, nobody was made to "
+            "wait for long. Try again when it is quieter."
+        )
+    if isinstance(error, psycopg.errors.FeatureNotSupported):
+        return SchemaMismatch(f"{words}. Nothing was changed.")
+    if isinstance(error, psycopg.OperationalError):
+        return DatabaseUnavailable(f"the database does not answer: {words}")
+    return OutboxWorkerError(f"the database refused: {words}. Nothing was changed.")

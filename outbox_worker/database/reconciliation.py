@@ -234,12 +234,17 @@ returning failure.kind
 
 
 def now(connection: Connection) -> datetime:
-    """Return the database's time. Raises SchemaMismatch where the mapping does not say what a fact is."""
+    """Return the time to begin at. Raises SchemaMismatch where the mapping does not say what a fact is."""
     if not connection.scalar(_PRESENT):
         raise SchemaMismatch(
             "schema integration has no view fact, so there is nothing to hold the events against. Give your mapping "
             "the views that sql/accounting/reference_mapping.sql has; `outbox-worker doctor` says which are missing."
         )
+    return clock(connection)
+
+
+def clock(connection: Connection) -> datetime:
+    """Return the database's time."""
     found: datetime = connection.scalar(text("select clock_timestamp()")) or datetime.min  # noqa: DTZ901  # never None
     return found
 

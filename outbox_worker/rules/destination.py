@@ -46,17 +46,22 @@ class Destination:
         room = self.lanes.room
         return 0 if self.paused or room < len(self.lanes) else min(room, batch)
 
+    @property
+    def _owed_s(self) -> float:
+        return self.reading.owed_s if self.look_max(1) else inf
+
     def has_work(self, now_s: float) -> bool:
         """Tell whether something could be claimed or read anew now."""
-        return self.lanes.unread_count > 0 or (self.lanes.ready_count > 0 and self.room(now_s) > 0)
+        if self.lanes.unread_count > 0 or (self.lanes.ready_count > 0 and self.room(now_s) > 0):
+            return True
+        return now_s >= self._owed_s
 
     def next_wake_s(self, now_s: float) -> float:
         """Return when something may become possible here that is not now; infinity if only others can change that."""
         if self.paused:
             return inf
-        if now_s < self.rests_until_s:
-            return self.rests_until_s
-        return self.lanes.next_wake_s
+        wake_s = self.rests_until_s if now_s < self.rests_until_s else self.lanes.next_wake_s
+        return min(wake_s, self._owed_s)
 
     def forget(self, busy: set[int]) -> None:
         """Begin to read anew; only what is on its way is still known."""

@@ -6,7 +6,7 @@ works, and costs something, or will not work one day. What was seen comes as arg
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -264,7 +264,7 @@ def judge_missing(missing: Sequence[tuple[str, int, int]], within: timedelta) ->
 
 
 def judge_routes(routes: Sequence[tuple[str, str, bool]], enabled: Sequence[str]) -> Iterator[Finding]:
-    """`routes` are kind, operation and whether the database has it enabled; `enabled` is what the configuration says."""
+    """`routes` are kind, operation, whether the database has it enabled; `enabled` are those that are configured."""
     for kind, operation, is_enabled in routes:
         if operation in enabled and not is_enabled:
             yield warn(
@@ -288,7 +288,8 @@ def judge_routes(routes: Sequence[tuple[str, str, bool]], enabled: Sequence[str]
 
 def judge_answer_time(took: timedelta, request_timeout: timedelta) -> Finding:
     """Every time-out is a doubt."""
-    words = f"InBoost answered within {took.total_seconds():.2f} s; request_timeout is {request_timeout.total_seconds():g} s"
+    limit_s = request_timeout.total_seconds()
+    words = f"InBoost answered within {took.total_seconds():.2f} s; request_timeout is {limit_s:g} s"
     if took > request_timeout / 2:
         return warn("time-outs", f"{words}. Each request that it cuts off is in doubt: raise [inboost] request_timeout")
     return well("time-outs", words)
@@ -315,6 +316,15 @@ def judge_token(status: int | None, words: str) -> Finding:
     return fail(
         "inboost", f"InBoost cannot be reached: {words}. Compare [inboost] base_url, ca_file and this host's network"
     )
+
+
+def judge_hosts(reasons: Mapping[str, str | None]) -> Iterator[Finding]:
+    """`reasons` say why the host of a hook cannot be found, None where it can. More, only a POST could tell."""
+    for destination, reason in reasons.items():
+        if reason is not None:
+            yield fail("hooks", f"the host of {destination} cannot be found: {reason}. Compare its url in the settings")
+    if reasons and not any(reasons.values()):
+        yield well("hooks", f"the hosts of {len(reasons)} hooks can be found; nothing was sent there")
 
 
 def _some(names: Sequence[str]) -> str:

@@ -7,13 +7,18 @@ answer that, each beginning after some id and going to the end:
     recent    from where the highest was two seconds ago; many times a second: transactions that overlap
     full      from 0; every few seconds, and after a wake-up that brought nothing: transactions that were open for long
 
+Before sleeping a full look is needed: what commits afterwards rings, but what has committed just before, behind the
+position, has not rung and would be slept over.
+
 A recent and a full look also pass over what has been seen before, and, while somebody holds a snapshot open, over what
-has been delivered since. So each takes at most a small share of the time: the longer it takes, the rarer it is.
+has been delivered since. So each takes at most a small share of the time: the longer it takes, the rarer it is. A full
+look that cannot be afforded before sleeping is owed, and made during the sleep as soon as it can be.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from math import inf
 
 RECENT_S = 2.0
 RECENT_EVERY_S = 0.05
@@ -29,13 +34,25 @@ class Reading:
         self._samples: deque[tuple[float, int]] = deque()
         self._recent_due_s = 0.0
         self._full_due_s = 0.0
+        self._full_affordable_s = 0.0
+        self._owes_full = False
         self._full_from: int | None = None
         self._full_spent_s = 0.0
 
-    def begin(self, now_s: float) -> int:
+    @property
+    def owed_s(self) -> float:
+        """When the full look is to be made that was owed before sleeping; infinity if none is."""
+        return self._full_affordable_s if self._owes_full else inf
+
+    def begin(self, now_s: float, *, before_sleep: bool = False) -> int:
         """Return the id after which to look now."""
-        if self._full_from is None and now_s >= self._full_due_s:
-            self._full_from, self._full_spent_s = 0, 0.0
+        due_s = self._full_due_s
+        if before_sleep or self._owes_full:
+            due_s = min(due_s, self._full_affordable_s)
+        if self._full_from is None and now_s >= due_s:
+            self._full_from, self._full_spent_s, self._owes_full = 0, 0.0, False
+        elif before_sleep:
+            self._owes_full = True
         if self._full_from is not None:
             return self._full_from
         if now_s >= self._recent_due_s:
@@ -58,7 +75,8 @@ class Reading:
         self._full_spent_s += took_s
         if complete or last_id is None or last_id >= self.position:
             self._full_from = None
-            self._full_due_s = now_s + max(FULL_EVERY_S, SHARE * self._full_spent_s)
+            self._full_affordable_s = now_s + SHARE * self._full_spent_s
+            self._full_due_s = max(now_s + FULL_EVERY_S, self._full_affordable_s)
         else:
             self._full_from = last_id
 

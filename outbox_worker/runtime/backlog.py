@@ -105,7 +105,8 @@ class Backlog:
         turn.rereads += unread
         count_max = destination.look_max(LOOK_MAX) if look else 0
         if count_max:
-            turn.looks.append(Look(destination.name, destination.reading.begin(now_s), count_max))
+            after = destination.reading.begin(now_s, before_sleep=turn.arm)
+            turn.looks.append(Look(destination.name, after, count_max))
 
     def _begin(self, turn: Turn, claims: list[Claim], now_s: float) -> None:
         claimed = {claim.lane for claim in claims}

@@ -188,17 +188,15 @@ exception when others or assert_failure then
 end
 $$;
 
--- Balances have no history of their own to name a change by, so each change draws a number that is never drawn again.
-create sequence if not exists integration.bonus_balance_change;
-
 -- Each change of a balance, at once and in order: the row lock that the change holds keeps the next one behind it.
+-- Balances have no history of their own to name a change by, so each change draws a number that is never drawn again.
 create or replace function integration.capture_bonus_balance() returns trigger
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set row_security = off
 as $$
 declare
     change_id text;
 begin
-    change_id := new.customer_id || '-' || nextval('integration.bonus_balance_change');
+    change_id := new.customer_id || '-' || nextval('outbox.fact_number');
     perform outbox.record_event(e.kind, change_id, e.customer_id::text, e.payload, e.occurred_at)
     from integration.bonus_balance_event e where e.customer_id = new.customer_id;
     return null;

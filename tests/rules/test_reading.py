@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 from outbox_worker.rules.reading import FULL_EVERY_S, RECENT_EVERY_S, RECENT_S, SHARE, Reading
 
 
@@ -68,3 +70,20 @@ def test_an_empty_look_moves_nothing() -> None:
     reading = settled(position=50)
     look(reading, 100.1, None)
     assert reading.position == 50
+
+
+def test_the_last_look_before_sleeping_is_a_full_one() -> None:
+    reading = settled(now_s=100.0)
+    assert reading.begin(100.01) > 0
+    assert reading.begin(100.02, before_sleep=True) == 0
+
+
+def test_a_full_look_that_cannot_be_afforded_before_sleeping_is_owed_and_made_later() -> None:
+    reading = Reading()
+    look(reading, 100.0, 50, took_s=0.1)
+    assert reading.owed_s == inf
+    assert reading.begin(101.0, before_sleep=True) > 0
+    assert reading.owed_s == 100.0 + SHARE * 0.1
+    reading.end(50, None, complete=True, took_s=0.0, now_s=101.0)
+    assert reading.begin(reading.owed_s) == 0
+    assert reading.owed_s == inf

@@ -9,6 +9,7 @@ from contextlib import closing
 from time import monotonic
 from uuid import UUID, uuid4
 
+import psycopg
 import pytest
 
 from outbox_worker import configuration
@@ -67,7 +68,9 @@ def forgetful(monkeypatch: pytest.MonkeyPatch) -> type[ForgetfulOutbox]:
 
 @pytest.fixture
 def relay(world: World, forgetful: type[ForgetfulOutbox]) -> Iterator[Relay]:
-    assembled = assembly.assemble(configuration.load(world.configure("relay", {"relay.slots": 32})))
+    assembled = assembly.assemble(
+        configuration.load(world.configure("relay", {"relay.slots": 32, "relay.poll_interval": 60}))
+    )
     yield assembled.relay
     assembled.relay.stop()
     assembled.relay.run()
@@ -158,6 +161,28 @@ def test_conclusions_whose_answer_was_lost_are_written_once(
     run_until(relay, lambda: forgetful.lost_count and is_done(world))
     assert world.request_count() == 2
     assert_settled(world)
+
+
+@pytest.mark.parametrize("open_s", [0, 2.5])
+def test_an_event_that_commits_behind_the_position_just_before_the_relay_falls_asleep_is_not_slept_over(
+    world: World, relay: Relay, forgetful: type[ForgetfulOutbox], monkeypatch: pytest.MonkeyPatch, open_s: float
+) -> None:
+    """The relay was awake when it was recorded, so it does not ring; and looks have gone past it when it commits."""
+    early, late = world.shop.customers(2)
+    payload = '{"phone": "+380501111111", "balance": 1.00, "changed_at": "2026-01-31T10:00:00+00:00"}'
+    begin = ForgetfulOutbox.begin
+    with psycopg.connect(world.database_url) as early_one:
+        early_one.execute("select outbox.record_event('bonus_balance', 'early', %s, %s, now())", [str(early), payload])
+        world.shop.accrue(late)
+        begun_s = monotonic()
+
+        def commit_and_begin(outbox: ForgetfulOutbox, turn: Turn) -> None:
+            if turn.arm and world.effect_count() == 2 and monotonic() > begun_s + open_s:
+                early_one.commit()
+            begin(outbox, turn)
+
+        monkeypatch.setattr(forgetful, "begin", commit_and_begin)
+        run_until(relay, lambda: world.effect_count() == 3, within_s=open_s + 4)
 
 
 def test_an_overdue_claim_that_nobody_can_conclude_does_not_keep_the_relay_busy(

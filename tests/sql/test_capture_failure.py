@@ -110,7 +110,7 @@ def test_a_failed_assertion_of_the_mapping_is_a_failure_like_others(dba: Session
         ("revoke select on accounting.purchase_line from outbox_owner", ["purchase"]),
         ("revoke select on accounting.bonus_account from outbox_owner", ["bonus_balance", "bonus_accrual"]),
         ("drop view integration.purchase cascade", ["purchase"]),
-        ("drop sequence integration.bonus_balance_change", ["bonus_balance"]),
+        ("drop sequence outbox.fact_number", ["bonus_balance"]),
         ("drop table outbox.event", ["bonus_balance", "purchase", "bonus_accrual"]),
         ("drop table outbox.delivery cascade", ["bonus_balance", "purchase", "bonus_accrual"]),
         ("drop table outbox.route cascade", ["bonus_balance", "purchase", "bonus_accrual"]),
@@ -204,8 +204,8 @@ def with_name(session: Session, name: str) -> None:
 
 
 def test_a_fact_whose_name_is_null_is_a_failure(dba: Session, customer: int) -> None:
-    dba.execute("alter sequence integration.bonus_balance_change maxvalue 2")
-    dba.execute("select setval('integration.bonus_balance_change', 2)")
+    dba.execute("alter sequence outbox.fact_number maxvalue 2")
+    dba.execute("select setval('outbox.fact_number', 2)")
     dba.execute("update accounting.bonus_account set balance = 1")
     assert failures(dba) == [("bonus_balance", None, "2200H")]
     dba.execute("select outbox.record_capture_failure(null, null, '22012', 'x')")

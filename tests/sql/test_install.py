@@ -151,6 +151,19 @@ def test_install_uninstall_install_is_install(empty: Session) -> None:
     assert in_outbox(empty)["event"] == 3
 
 
+def test_a_mapping_that_is_taken_out_and_loaded_again_takes_no_new_fact_for_an_old_one(
+    dba: Session, customer: int
+) -> None:
+    """Its numbers for changes of balances began anew, so the next changes were "known" and nobody was told of them."""
+    for _ in range(3):
+        sell(dba, customer)
+    dba.execute("drop schema integration cascade")
+    run(dba, MAPPING)
+    for _ in range(3):
+        sell(dba, customer)
+    assert in_outbox(dba) == {"event": 18, "delivery": 24, "duplicate": 0, "capture_failure": 0}
+
+
 def test_uninstall_takes_the_roles_with_it_when_no_other_database_has_a_use_for_them(
     make_database: Callable[[], str], connect: Connect
 ) -> None:

@@ -31,7 +31,7 @@ OF_NO_ACCOUNTING_USER = [
     "select integration.change_customer('1', '+380501234567', '', '', null, '', '')",
     "select from integration.customer",
     "select nextval('outbox.claim_id')",
-    "select nextval('integration.bonus_balance_change')",
+    "select nextval('outbox.fact_number')",
     "create table outbox.mine ()",
     "create table integration.mine ()",
     "drop schema outbox cascade",

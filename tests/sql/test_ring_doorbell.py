@@ -147,7 +147,8 @@ def test_a_sale_commits_while_somebody_else_keeps_the_servers_queue_of_notificat
         _install(dba)
         customer = add_customer(dba)
         relay.execute("listen outbox")
-        idler.execute("listen anything; begin; select 1")
+        idler.execute("listen anything")
+        idler.execute("begin; select 1")  # while this is open, it reads nothing
         fill = f"do 'begin for i in 1..{2 * NOTIFICATIONS_PAGES} loop perform pg_notify(i::text, repeat(''x'', 7900));"
         with pytest.raises(psycopg.errors.OperationalError, match="too many notifications"):
             dba.execute(f"{fill} commit; end loop; end'")

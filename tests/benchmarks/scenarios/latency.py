@@ -1,0 +1,100 @@
+"""An idle worker; single commits at random gaps; from each commit to the arrival of its request."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from random import Random
+from statistics import median, quantiles
+
+import psycopg
+
+from tests.benchmarks.contenders import OURS, Contender
+from tests.benchmarks.events import Event, events
+from tests.benchmarks.receivers import Stamper
+from tests.benchmarks.scenarios import Figure, Goal, Medians, Scenario
+from tests.benchmarks.world import Worker, World
+
+GAP_S = (0.03, 0.15)
+WARM_UP = 10
+ARRIVAL_S_MAX = 60.0
+
+
+class Latency(Scenario):
+    name = "latency"
+    figures = (
+        Figure("p50_ms", "p50 ms", 2),
+        Figure("p99_ms", "p99 ms", 2),
+        Figure("p50_with_commit_ms", "p50 with the commit", 2),
+        Figure("p99_with_commit_ms", "p99 with the commit", 2),
+    )
+
+    def __init__(self, commit_count: int) -> None:
+        self.title = f"idle worker, {commit_count} single commits at random gaps: commit answered → request received"
+        self._events = events(commit_count, first=WARM_UP + 1)
+        self._warm_up = events(WARM_UP)
+
+    def measure(self, world: World, contender: Contender) -> dict[str, float]:
+        with Stamper() as receiver, world.database() as dbname, world.place(dbname, receiver.url) as place:
+            contender.install(place)
+            world.settle(place.database_url)
+            with Worker(contender, place) as worker, psycopg.connect(place.database_url, autocommit=True) as host:
+                self._warm(contender, host, receiver, worker)
+                commits = self._write(contender, host)
+                _wait_for(receiver, len(self._warm_up) + len(commits), worker)
+            arrivals_ns = receiver.arrivals_ns()
+        return _figures([(begun, ended, arrivals_ns[number]) for number, (begun, ended) in commits.items()])
+
+    def _warm(self, contender: Contender, host: psycopg.Connection, receiver: Stamper, worker: Worker) -> None:
+        """Wait until the worker listens: the first delivery may take as long as a start takes."""
+        for number, event in enumerate(self._warm_up, 1):
+            _commit(contender, host, event)
+            _wait_for(receiver, number, worker)
+        time.sleep(0.5)
+
+    def _write(self, contender: Contender, host: psycopg.Connection) -> dict[int, tuple[int, int]]:
+        """Commit event after event; return when each commit was begun and answered."""
+        gaps = Random(1)  # noqa: S311  # the same for everybody
+        commits = {}
+        for event in self._events:
+            commits[event.number] = _commit(contender, host, event)
+            time.sleep(gaps.uniform(*GAP_S))
+        return commits
+
+    def goals(self, medians: Medians, ratios: Medians) -> Iterator[Goal]:
+        peers = {name: figures["p50_ms"] for name, figures in medians.items() if name != OURS}
+        if OURS in medians and peers:
+            best = min(peers, key=lambda name: peers[name])
+            yield Goal(
+                f"median at or below the best peer's ({best}, {peers[best]:.2f} ms)",
+                f"{medians[OURS]['p50_ms']:.2f} ms",
+                medians[OURS]["p50_ms"] <= peers[best],
+            )
+
+
+def _commit(contender: Contender, host: psycopg.Connection, event: Event) -> tuple[int, int]:
+    host.execute("begin")
+    host.execute(contender.record, contender.record_parameters(event))  # type: ignore[arg-type]  # a constant
+    begun_ns = time.monotonic_ns()
+    host.execute("commit")
+    return begun_ns, time.monotonic_ns()
+
+
+def _wait_for(receiver: Stamper, count: int, worker: Worker) -> None:
+    give_up_at = time.monotonic() + ARRIVAL_S_MAX
+    while (came := receiver.request_count()) < count:
+        if time.monotonic() > give_up_at:
+            raise RuntimeError(f"gave up after {came} of {count} requests")
+        worker.check()
+        time.sleep(0.02)
+
+
+def _figures(stamps: Sequence[tuple[int, int, int]]) -> dict[str, float]:
+    after_ms = [(arrived - ended) / 1e6 for _, ended, arrived in stamps]
+    with_commit_ms = [(arrived - begun) / 1e6 for begun, _, arrived in stamps]
+    return {
+        "p50_ms": median(after_ms),
+        "p99_ms": quantiles(after_ms, n=100)[98],
+        "p50_with_commit_ms": median(with_commit_ms),
+        "p99_with_commit_ms": quantiles(with_commit_ms, n=100)[98],
+    }
