@@ -161,22 +161,26 @@ def _show_compared(compared: Compared) -> None:
         f"{compared.found_count:,} delivered and there, {len(compared.lost):,} lost, "
         f"{len(compared.doubts):,} in doubt, {len(compared.unanswered):,} without an answer."
     )
-    _show_findings("delivered, and InBoost does not have it: ask InBoost's side why", compared.lost)
     there = [it for it in compared.doubts if it.outcome is Outcome.FOUND]
     absent = [it for it in compared.doubts if it.outcome is not Outcome.FOUND]
-    _show_findings("in doubt, and InBoost has it: outbox-worker in-doubt confirm EVENT --reason …", there)
-    _show_findings("in doubt, and InBoost does not have it: outbox-worker in-doubt resend EVENT --reason …", absent)
-    _show_findings("without an answer", compared.unanswered)
+    _show_findings("Delivered, and InBoost does not have it. Ask InBoost's side why:", compared.lost)
+    _show_findings("In doubt, and InBoost has it:", there, "outbox-worker in-doubt confirm EVENT --reason …")
+    _show_findings("In doubt, and InBoost does not have it:", absent, "outbox-worker in-doubt resend EVENT --reason …")
+    _show_findings("Without an answer:", compared.unanswered)
 
 
-def _show_findings(heading: str, findings: Sequence[Finding]) -> None:
-    if findings:
-        output.show(heading)
+def _show_findings(heading: str, findings: Sequence[Finding], command: str = "") -> None:
+    if not findings:
+        return
+    output.blank()
+    output.show(heading)
     for it in findings[:SHOWN]:
         reason = f": {logs.clean(it.reason)}" if it.reason else ""
         state = f"{output.spoken(it.entry.state)} since {output.when(it.entry.since)}"
         output.show(f"{it.entry.event_id} {it.entry.operation}, {state}{reason}", indent=2)
     _show_rest(len(findings))
+    if command:
+        output.show_command(command, indent=2)
 
 
 def _show_rest(count: int) -> None:

@@ -232,20 +232,18 @@ def session(conninfo: str) -> Session:
         first.execute("listen outbox_worker_doctor")
         first.execute("set outbox_worker.doctor = 'kept'")
         first.execute("select pg_advisory_lock(hashtextextended('outbox_worker.doctor', pg_backend_pid()))")
-        pids = [_pid(first)]
-        with second.transaction():
-            other_pid = _pid(second)
-            pids.append(_pid(first))  # while the second one holds its process, a pooler must give another
-        pids.append(_pid(first))
+        first_pids, second_pids = _pids(first, second)
+        sent = "select current_setting('outbox_worker.sent', true) is not distinct from 'yes'"
         kept = "select current_setting('outbox_worker.doctor', true) is not distinct from 'kept'"
         unlock = "select pg_advisory_unlock(hashtextextended('outbox_worker.doctor', pg_backend_pid()))"
         return Session(
             connected_pid=first.info.backend_pid,
-            pids=tuple(pids),
-            other_pid=other_pid,
+            pids=first_pids,
+            other_pids=second_pids,
+            keeps_options=_ask(first, sent),
             keeps_settings=_ask(first, kept),
             keeps_locks=_ask(first, unlock),
-            hears=len(set(pids)) == 1 and _hears(first, second),  # or it would wait in vain
+            hears=len(set(first_pids)) == 1 and _hears(first, second),  # or it would wait in vain
         )
 
 
@@ -328,7 +326,25 @@ def _table_rights(connection: Connection, rights: Mapping[str, Sequence[str]]) -
 
 def _plain(conninfo: str) -> psycopg.Connection[Any]:
     """Connect without SQLAlchemy: in autocommit every statement is a transaction of its own."""
-    return psycopg.connect(conninfo, autocommit=True, connect_timeout=5, application_name="outbox-worker doctor")
+    name, sent = "outbox-worker doctor", "-c outbox_worker.sent=yes"
+    return psycopg.connect(conninfo, autocommit=True, connect_timeout=5, application_name=name, options=sent)
+
+
+def _pids(first: psycopg.Connection[Any], second: psycopg.Connection[Any]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Have both hold their processes and let them go in both orders, so that a pooler hands each one the other's.
+
+    After one order it does if it hands out what was idle longest, after the other if what was idle last.
+    """
+    seen: tuple[list[int], list[int]] = ([_pid(first)], [_pid(second)])
+    for one, other in ((first, second), (second, first)):
+        for connection in (one, other):
+            connection.execute("begin")
+            connection.execute("select 1")
+        one.execute("commit")
+        other.execute("commit")
+        seen[0].append(_pid(first))
+        seen[1].append(_pid(second))
+    return tuple(seen[0]), tuple(seen[1])
 
 
 def _pid(connection: psycopg.Connection[Any]) -> int:

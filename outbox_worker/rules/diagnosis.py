@@ -13,9 +13,7 @@ from enum import StrEnum
 
 SKEW_WARNED = timedelta(seconds=2)
 SKEW_FAILED = timedelta(minutes=5)  # receivers of signed webhooks refuse a timestamp that is further off
-POOLER_REMEDY = (
-    "Let [database] url name PostgreSQL itself; of pgbouncer, its own port or a database with pool_mode = session"
-)
+POOLER_REMEDY = "Let [database] url name PostgreSQL itself, not the pooler"
 
 
 class Level(StrEnum):
@@ -99,12 +97,13 @@ class Session:
     """What two connections that were open together saw of the servers' processes behind them.
 
     `connected_pid` is what the first was told when it connected, `pids` what it found in one transaction after the
-    other, `other_pid` what the second one found meanwhile.
+    other, `other_pids` what the second one found meanwhile.
     """
 
     connected_pid: int
     pids: tuple[int, ...]
-    other_pid: int
+    other_pids: tuple[int, ...]
+    keeps_options: bool  # the settings that were sent with the connection
     keeps_settings: bool
     keeps_locks: bool
     hears: bool
@@ -112,13 +111,20 @@ class Session:
 
 def judge_session(seen: Session) -> Finding:
     """LISTEN and session locks belong to one server process; a transaction pooler hands out another each time."""
-    is_shared = len({*seen.pids}) > 1 or seen.other_pid in seen.pids
+    pids, other_pids = set(seen.pids), set(seen.other_pids)
+    is_shared = len(pids) > 1 or len(other_pids) > 1 or bool(pids & other_pids)
     if is_shared or not (seen.keeps_settings and seen.keeps_locks):
         return fail(
             "session",
             "a transaction pooler stands between this host and the database: the server process changes from one "
             "transaction to the next. LISTEN and session locks do not work through one, so the worker would not wake, "
             f"and locks would stay with strangers. {POOLER_REMEDY}",
+        )
+    if not seen.keeps_options:
+        return fail(
+            "session",
+            "a pooler drops the settings that come with a connection (ignore_startup_parameters), and the worker's "
+            f"time-outs, plans and durability are among them. {POOLER_REMEDY}",
         )
     if not seen.hears:
         return fail("session", f"NOTIFY was sent and LISTEN did not hear it, so the doorbell is dead. {POOLER_REMEDY}")
@@ -134,7 +140,7 @@ def judge_session(seen: Session) -> Finding:
 def judge_refused_connection(words: str) -> Finding:
     """A pooler often shows before anything else, by what it cannot take at connecting."""
     if "startup parameter" in words:
-        return fail("database", f"a pooler refuses the connection: {words}. {POOLER_REMEDY}")
+        return fail("database", f"a pooler refuses the connection. {POOLER_REMEDY}. It says: {words}")
     return fail("database", words)
 
 

@@ -26,12 +26,6 @@ PHONE = "+380671234567"
 
 
 @pytest.fixture(scope="module")
-def worker_login(server: Server, installed: object) -> Iterator[dict[str, str]]:
-    with login_of_a_worker(server.url()) as login:
-        yield login
-
-
-@pytest.fixture(scope="module")
 def inboost() -> Iterator[SandboxServer]:
     with SandboxServer(Settings(any_client=True)) as inboost:
         yield inboost
@@ -220,14 +214,15 @@ def test_a_role_without_the_workers_rights_is_told_what_to_do(
     assert "grant outbox_worker to this role" in doctor.of("database")[0][1]
 
 
-def test_a_transaction_pooler_is_found_out(doctor: Doctor) -> None:
+@pytest.mark.parametrize("latest", [True, False])
+def test_a_transaction_pooler_is_found_out(doctor: Doctor, latest: bool) -> None:
     direct = doctor.database_url
-    with TransactionPooler(direct) as pooler:
+    with TransactionPooler(direct, latest=latest) as pooler:
         doctor.database_url = make_conninfo(direct, port=pooler.port)
         assert doctor.look() == 1
     assert doctor.unwell() == ["session"]
     ((_, sentence),) = doctor.of("session")
-    assert "a transaction pooler" in sentence and "pool_mode = session" in sentence
+    assert "a transaction pooler" in sentence and "Let [database] url name PostgreSQL itself" in sentence
 
 
 def test_a_database_that_is_away_keeps_nobody_from_asking_inboost(doctor: Doctor) -> None:

@@ -1,6 +1,8 @@
-"""A transaction pooler in little: whoever asks is handed a server process for one transaction, never the same twice.
+"""A transaction pooler in little: whoever asks is handed a server process for one transaction.
 
-    client ──▶ pooler ──one message at a time──▶ the process that has been idle longest, until ReadyForQuery says idle
+    client ──▶ pooler ──one message at a time──▶ a process, until ReadyForQuery says that it is idle
+
+It is the one that has been idle longest, or, with `latest`, the one that has just been let go.
 
 Clients are let in without a password, and what a process says unasked (a notification) reaches nobody.
 """
@@ -25,7 +27,8 @@ GREETING = {"server_version": "18.0", "client_encoding": "UTF8", "standard_confo
 class TransactionPooler:
     """Listens on `port` for as long as its block lasts."""
 
-    def __init__(self, conninfo: str, size: int = 2) -> None:
+    def __init__(self, conninfo: str, *, size: int = 2, latest: bool = False) -> None:
+        self._latest = latest
         self._logins = [pq.PGconn.connect(make_conninfo(conninfo, sslmode="disable").encode()) for _ in range(size)]
         self._idle = deque(socket.socket(fileno=os.dup(login.socket)) for login in self._logins)
         for process in self._idle:
@@ -94,7 +97,7 @@ class TransactionPooler:
     def _take(self) -> socket.socket:
         with self._condition:
             self._condition.wait_for(lambda: self._idle)
-            return self._idle.popleft()
+            return self._idle.pop() if self._latest else self._idle.popleft()
 
     def _give_back(self, process: socket.socket) -> None:
         with self._condition:

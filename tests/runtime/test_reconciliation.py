@@ -15,8 +15,6 @@ from psycopg.conninfo import make_conninfo
 from outbox_worker.errors import SchemaMismatch
 from outbox_worker.runtime import reconciliation
 from outbox_worker.runtime.reconciliation import KindCounts, Reconciled, Terms, reconcile
-from tests.conftest import Server
-from tests.scenarios.conftest import login_of_a_worker
 from tests.scenarios.shop import Shop
 from tests.scenarios.waiting import until
 
@@ -24,12 +22,6 @@ Check = Callable[..., Reconciled]
 Connect = Callable[..., psycopg.Connection[Any]]
 NOW = Terms(grace=timedelta(0))
 DRY = Terms(grace=timedelta(0), dry_run=True)
-
-
-@pytest.fixture(scope="module")
-def worker_login(server: Server, installed: object) -> Iterator[dict[str, str]]:
-    with login_of_a_worker(server.url()) as login:
-        yield login
 
 
 @pytest.fixture

