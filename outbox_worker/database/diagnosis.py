@@ -163,7 +163,7 @@ where function.prorettype <> 'trigger'::regtype and has_function_privilege(funct
 
 _TRIGGERS = text("""
 select function.proname, trigger.tgname, trigger.tgrelid::regclass::text, trigger.tgenabled::text,
-       trigger.tginitdeferred, (trigger.tgtype & 4) > 0
+       trigger.tginitdeferred, (trigger.tgtype & 4) > 0, (trigger.tgtype & 16) > 0
 from pg_proc function
 join pg_namespace namespace on namespace.oid = function.pronamespace and namespace.nspname = 'integration'
 left join pg_trigger trigger on trigger.tgfoid = function.oid and not trigger.tgisinternal

@@ -86,7 +86,9 @@ class RecordedBalance:
     is_new: bool
 
 
-_PRESENT = text("select to_regclass('integration.fact') is not null")
+_PRESENT = text("""
+select to_regclass('integration.fact') is not null and to_regclass('integration.bonus_balance_event') is not null
+""")
 
 _COUNT = text("""
 select fact.kind, count(*), count(event.event_id)
@@ -237,8 +239,8 @@ def now(connection: Connection) -> datetime:
     """Return the time to begin at. Raises SchemaMismatch where the mapping does not say what a fact is."""
     if not connection.scalar(_PRESENT):
         raise SchemaMismatch(
-            "schema integration has no view fact, so there is nothing to hold the events against. Give your mapping "
-            "the views that sql/accounting/reference_mapping.sql has; `outbox-worker doctor` says which are missing."
+            "schema integration lacks view fact or bonus_balance_event: there is nothing to hold events against. Give "
+            "your mapping the views that sql/accounting/reference_mapping.sql has; `outbox-worker doctor` names them."
         )
     return clock(connection)
 

@@ -69,7 +69,7 @@ def judge_role(role: Role) -> Iterator[Finding]:
     if role.missing:
         rights = f"misses {_some(role.missing)}"
         remedy = (
-            "run `outbox-worker schema install` again"
+            "run `outbox-worker schema install`, and load your mapping, again"
             if role.is_member
             else f"grant it the worker's rights: grant outbox_worker to {_quoted(role.name)}"
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from outbox_worker.rules.diagnosis import Finding, fail, warn, well
 from outbox_worker.rules.phones import mask, normalise
@@ -75,6 +76,12 @@ class Trigger:
     enabled: str | None  # pg_trigger.tgenabled: O, D, R or A
     is_deferred: bool | None
     is_on_insert: bool | None
+    is_on_update: bool | None
+
+    @property
+    def is_of_balance(self) -> bool:
+        """Whether it captures what is overwritten, by what our functions are called."""
+        return "balance" in self.function
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,10 +156,9 @@ def judge_triggers(triggers: Sequence[Trigger]) -> Iterator[Finding]:
     if not triggers:
         yield fail("triggers", f"schema integration has no capture function, so no fact becomes an event; {REFERENCE}")
     problems = 0
-    for trigger in triggers:
-        for finding in _judge_trigger(trigger):
-            problems += 1
-            yield finding
+    for finding in chain.from_iterable((*map(_judge_trigger, triggers), _judge_occasions(triggers))):
+        problems += 1
+        yield finding
     if triggers and not problems:
         tables = sorted({trigger.table or "" for trigger in triggers})
         yield well("triggers", f"{len(triggers)} capture triggers are on, on {', '.join(tables)}")
@@ -175,12 +181,29 @@ def _judge_trigger(trigger: Trigger) -> Iterator[Finding]:
             "triggers",
             f"{where} fires for replication only, not for sales: alter table … enable trigger {trigger.name}, {after}",
         )
-    if trigger.is_on_insert and not trigger.is_deferred and "balance" not in trigger.function:
+    if trigger.is_on_insert and not trigger.is_deferred and not trigger.is_of_balance:
         yield warn(
             "triggers",
             f"{where} is not deferred: what is written after the row in the same transaction, its lines say, is not in "
             "the event. Make it a constraint trigger, deferrable initially deferred",
         )
+
+
+def _judge_occasions(triggers: Sequence[Trigger]) -> Iterator[Finding]:
+    """A function may hang on several triggers, and has lost one of them when nothing calls it on its usual occasion."""
+    called: dict[str, bool] = {}
+    for it in triggers:
+        if it.name is not None:
+            is_usual = it.is_on_update if it.is_of_balance else it.is_on_insert
+            called[it.function] = called.get(it.function, False) or bool(is_usual)
+    for function, is_called in called.items():
+        if not is_called:
+            occasion = "changed" if "balance" in function else "inserted"
+            yield warn(
+                "triggers",
+                f"no trigger calls integration.{function} when a row is {occasion}. If your mapping has one for that, "
+                "it was dropped: load the mapping again, then run `outbox-worker reconcile`",
+            )
 
 
 def judge_facts(sample: FactSample) -> Iterator[Finding]:

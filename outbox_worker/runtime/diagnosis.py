@@ -95,8 +95,9 @@ class Examination:
         yield "mapping", self._mapping
         yield "triggers", lambda: mapping.judge_triggers(self._ask(seen.triggers))
         yield "bypass", lambda: judge.judge_bypasses(*self._ask(seen.bypasses))
-        if self._has("fact"):
+        if self._has("fact", "bonus_balance_event"):
             yield "events", self._events
+        if self._has("fact"):
             yield "facts", lambda: mapping.judge_facts(self._ask(seen.facts))
         if self._has("customer"):
             yield "phones", self._phones
@@ -114,8 +115,13 @@ class Examination:
 
     def _events(self) -> Iterator[Finding]:
         now = self._ask(reconciliation.now)
-        counts = self._ask(reconciliation.count, Window(now - RECENT, now - GRACE))
-        missing = [(it.kind, it.fact_count, it.fact_count - it.known_count) for it in counts]
+        window = Window(now - RECENT, now - GRACE)
+        missing = [
+            (it.kind, it.fact_count, it.fact_count - it.known_count) for it in self._ask(reconciliation.count, window)
+        ]
+        account_count, suspects = self._ask(reconciliation.suspects, window)
+        changed = self._ask(reconciliation.missing_balances, suspects) if suspects else []
+        missing.append((reconciliation.BALANCE, account_count, len(changed)))
         return judge.judge_missing(missing, RECENT)
 
     def _phones(self) -> Finding:

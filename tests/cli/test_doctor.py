@@ -127,6 +127,10 @@ BREAKAGES = {
         "drop trigger capture_bonus_entry on accounting.bonus_entry",
         ("triggers", "fail", "no trigger calls integration.capture_bonus_entry"),
     ),
+    "one of two dropped": (
+        "drop trigger capture_purchase on accounting.purchase",
+        ("triggers", "warn", "no trigger calls integration.capture_purchase when a row is inserted"),
+    ),
     "too early": (
         "drop trigger capture_purchase on accounting.purchase;"
         "create trigger capture_purchase after insert on accounting.purchase"
@@ -144,6 +148,13 @@ BREAKAGES = {
         "insert into accounting.purchase (customer_id, total, purchased_at)"
         " select customer_id, 1, now() - interval '1 minute' from accounting.customer",
         ("events", "fail", "1 of 1 facts of kind purchase"),
+    ),
+    "a balance changed unseen": (
+        "set session_replication_role = replica;"
+        "insert into accounting.customer (phone) values ('+380671234567');"
+        "insert into accounting.bonus_account (customer_id, balance, changed_at)"
+        " select customer_id, 7, now() - interval '1 minute' from accounting.customer",
+        ("events", "fail", "1 of 1 facts of kind bonus_balance"),
     ),
     "a capture that failed": (
         "insert into outbox.capture_failure (kind, source_id, sqlstate, message)"

@@ -55,12 +55,27 @@ def test_what_types_other_systems_have_for_keys_and_texts_is_no_fault() -> None:
     assert [it.level for it in mapping.judge_views(list(strange))] == ["ok"]
 
 
+def trigger(name: str, *, deferred: bool = False, on: str = "insert", function: str = "") -> Trigger:
+    return Trigger(
+        function or name, name, "t", "O", is_deferred=deferred, is_on_insert=on == "insert", is_on_update=on == "update"
+    )
+
+
 def test_a_balance_is_captured_at_once_and_a_purchase_at_commit() -> None:
-    on = {"table": "t", "enabled": "O", "is_on_insert": True}
-    at_once = Trigger("capture_bonus_balance", "capture_bonus_balance", is_deferred=False, **on)  # type: ignore[arg-type]
-    at_commit = Trigger("capture_purchase", "capture_purchase", is_deferred=True, **on)  # type: ignore[arg-type]
-    assert [it.level for it in mapping.judge_triggers([at_once, at_commit])] == ["ok"]
+    whole = [trigger("capture_bonus_balance", on="update"), trigger("capture_purchase", deferred=True)]
+    assert [it.level for it in mapping.judge_triggers(whole)] == ["ok"]
     assert [it.level for it in mapping.judge_triggers([])] == ["fail"]
+
+
+def test_a_function_that_has_lost_one_of_its_triggers_is_named() -> None:
+    left = [
+        trigger("capture_first_balance", function="capture_balance"),
+        trigger("capture_purchase_of_customer", on="update", function="capture_purchase"),
+    ]
+    found = [it.sentence for it in mapping.judge_triggers(left)]
+    assert len(found) == 2
+    assert "capture_balance when a row is changed" in found[0]
+    assert "capture_purchase when a row is inserted" in found[1]
 
 
 def test_facts_that_cannot_be_named_cannot_be_recorded() -> None:

@@ -395,5 +395,5 @@ def test_a_balance_in_a_transaction_that_does_not_end_is_left_for_the_next_time(
 
 def test_a_mapping_that_does_not_say_what_a_fact_is_is_named(owner: Any, check: Check) -> None:
     owner.execute("drop view integration.fact")
-    with pytest.raises(SchemaMismatch, match="no view fact"):
+    with pytest.raises(SchemaMismatch, match="lacks view fact"):
         check()
