@@ -287,10 +287,6 @@ def test_a_follower_of_two_blockers_is_released_though_two_people_settle_them_at
     assert blocked.state("purchase:3") == "pending"
 
 
-# The blocker's lock, shared: without it a follower can be left behind nothing.
-follow_locks = pytest.mark.xfail("for share" not in statements.FOLLOW, reason="FOLLOW locks no blocker", strict=True)
-
-
 def follow(relay: psycopg.Connection[Any], delivery: Delivery) -> None:
     """Make a delivery wait behind what is before it, as a relay does in a turn that is not committed yet."""
     relay.execute(f"prepare follow as {statements.FOLLOW}")
@@ -299,7 +295,6 @@ def follow(relay: psycopg.Connection[Any], delivery: Delivery) -> None:
     )
 
 
-@follow_locks
 def test_no_follower_is_made_behind_a_delivery_that_is_being_settled(
     rows: Rows, database_url: str, connect: Connect
 ) -> None:
@@ -313,7 +308,6 @@ def test_no_follower_is_made_behind_a_delivery_that_is_being_settled(
     assert rows.state("purchase:2") == "pending"
 
 
-@follow_locks
 def test_a_follower_that_is_being_made_is_never_left_behind(rows: Rows, database_url: str, connect: Connect) -> None:
     rows.dead(rows.purchase(1))
     rows.purchase(2)
