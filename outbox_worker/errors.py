@@ -4,6 +4,7 @@
     ├── ConfigurationError       78  a setting is missing, unknown or contradicts another (EX_CONFIG)
     ├── SchemaMismatch           78  the database schema is not the one this version works with
     ├── DatabaseUnavailable      69  the database cannot be reached, and this command cannot wait (EX_UNAVAILABLE)
+    │   └── TurnRefused          70  the database answers, and refuses what the relay asks of it again and again
     ├── InBoostUnavailable       69  InBoost cannot be reached, and this command cannot wait
     ├── VerdictFailed             1  the demo found something lost, doubled or out of order
     ├── NothingMatched            1  what a person asked for is not there, so nothing was shown or done
@@ -38,6 +39,12 @@ class DatabaseUnavailable(OutboxWorkerError):
     """Name the server, without its password."""
 
     exit_status = 69
+
+
+class TurnRefused(DatabaseUnavailable):
+    """Say what the database has against it."""
+
+    exit_status = 70
 
 
 class InBoostUnavailable(OutboxWorkerError):

@@ -45,4 +45,8 @@ database_losses = Counter(
     "outbox_worker_database_losses_total",
     "How often the connection to the database was lost, or could not be had.",
 )
+turns_refused = Counter(
+    "outbox_worker_turns_refused_total",
+    "How often the database refused what the relay asked of it, though the connection stood.",
+)
 database_up = Gauge("outbox_worker_database_up", "1 while the relay is connected to the database.")

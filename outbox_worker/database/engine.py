@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Engine, create_engine, exc
 from sqlalchemy.pool import NullPool
 
 from outbox_worker.database import schema
+from outbox_worker.database.options import ENCODING, options
 from outbox_worker.errors import DatabaseUnavailable, SchemaMismatch
 
 _OTHER_SCHEMA = (errors.UndefinedTable, errors.UndefinedColumn, errors.UndefinedFunction, errors.InvalidSchemaName)
@@ -24,13 +25,15 @@ def engine(conninfo: str, *, application_name: str, statement_timeout_s: float =
     database's own default is: what locks a row and then looks around relies on it.
     """
 
+    settings = {"statement_timeout": str(round(statement_timeout_s * 1000)), "lock_timeout": "2s"}
+
     def connect() -> psycopg.Connection:
         return psycopg.connect(
             conninfo,
             application_name=application_name,
             connect_timeout=5,
-            options=f"-c statement_timeout={round(statement_timeout_s * 1000)} -c lock_timeout=2s"
-            r" -c default_transaction_isolation=read\ committed",
+            client_encoding=ENCODING,
+            options=options(conninfo, settings),
         )
 
     return create_engine("postgresql+psycopg://", creator=connect, poolclass=NullPool)

@@ -18,16 +18,18 @@ Locks, in this order: claim rows of concluded lanes, their delivery rows, destin
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from typing import Any
 
 import psycopg
 
 from outbox_worker.database import encoding, schema, statements
+from outbox_worker.database.options import ENCODING, options
 from outbox_worker.database.pipeline import Pipeline
 from outbox_worker.database.turns import Answer, Terms, Turn
-from outbox_worker.errors import DatabaseUnavailable
+from outbox_worker.errors import DatabaseUnavailable, TurnRefused
 from outbox_worker.records import Claim
 
 CHANNEL = "outbox"
@@ -38,7 +40,6 @@ CONNECT_TIMEOUT_S = 5
 # always. Durability is not the host's default to relax: a claim that is forgotten is a request sent twice. Nor is
 # isolation: the look that follows the arming of the doorbell must see what was committed just before it was armed.
 SETTINGS = {
-    "default_transaction_isolation": r"read\ committed",
     "synchronous_commit": "on",
     "plan_cache_mode": "force_generic_plan",
     "enable_seqscan": "off",
@@ -58,6 +59,8 @@ KEEPALIVE = {
     "keepalives_count": 3,
     "tcp_user_timeout": 10000,
 }
+# All of these pass by themselves. A server that has become a standby is one: after a fail-over the URL leads elsewhere.
+PASSING = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.ReadOnlySqlTransaction)
 
 
 class Outbox:
@@ -73,35 +76,43 @@ class Outbox:
         self._lost_pid = 0
 
     def connect(self, known: Iterable[int]) -> None:
-        """Connect, and release the claims of this worker that it never heard of; `known` are the ids of the others.
+        """Connect, waiting for it: `open` and `adopt`."""
+        self.adopt(self.open(known))
 
-        Raises DatabaseUnavailable when the server cannot be reached, SchemaMismatch when the schema is not ours.
-        """
+    def adopt(self, connection: psycopg.Connection[Any]) -> None:
+        """Use what `open` returned from now on."""
         self.close()
+        connection.add_notify_handler(self._hear_bell)
+        self._connection, self._pipeline = connection, Pipeline(connection)
+        self._lost_pid = connection.info.backend_pid
+
+    def open(self, known: Iterable[int]) -> psycopg.Connection[Any]:
+        """Make a connection, and release the claims of this worker that it never heard of; `known` are the others' ids.
+
+        Changes nothing here, so that a thread may do it while nothing else is asked of the database. Raises
+        DatabaseUnavailable when the server cannot be reached, SchemaMismatch when the schema is not ours.
+        """
         worker, operations = self._terms.worker, list(self._terms.operations)
         name = f"outbox-worker {worker}"
-        options = " ".join(f"-c {key}={value}" for key, value in SETTINGS.items())
-        try:
+        with ExitStack() as failure, _explained():
             connection = psycopg.connect(
                 self._conninfo,
                 autocommit=True,
                 application_name=name,
-                options=options,
+                client_encoding=ENCODING,
+                options=options(self._conninfo, SETTINGS),
                 connect_timeout=CONNECT_TIMEOUT_S,
                 **KEEPALIVE,  # type: ignore[arg-type]  # libpq's own parameters
             )
-            connection.add_notify_handler(self._hear_bell)
-            self._connection, self._pipeline = connection, Pipeline(connection)
+            failure.callback(connection.close)
             schema.require_version(connection)
             # What is left of our last session must neither commit after this nor make this wait.
             connection.execute(statements.END_SESSION, (self._lost_pid, name))
             connection.execute(statements.RELEASE, (worker, list(known)))
             connection.execute(statements.ENABLE_ROUTES, (operations, operations))
             connection.execute(f"listen {CHANNEL}")
-            self._lost_pid = connection.info.backend_pid
-        except psycopg.OperationalError as error:
-            self.close()
-            raise DatabaseUnavailable(str(error).strip()) from None
+            failure.pop_all()
+        return connection
 
     def close(self) -> None:
         """Close the connection; what it held, it lets go."""
@@ -112,7 +123,7 @@ class Outbox:
 
     def fileno(self) -> int:
         """Return the socket's file descriptor: readable when there is an answer, a ring, or a lost connection."""
-        return self._open.fileno()
+        return self._opened.fileno()
 
     @property
     def is_asked(self) -> bool:
@@ -123,21 +134,18 @@ class Outbox:
         """Send a turn off; `answer` brings what comes of it."""
         self._turn = turn
         batch = encoding.statements_of(turn, self._terms)
-        try:
+        with _explained():
             self._piped.send(batch)
-        except psycopg.OperationalError as error:
-            raise DatabaseUnavailable(str(error).strip()) from None
 
     def answer(self) -> Answer | None:
         """Read what the socket holds: the answer to the turn, if it is whole; whether the doorbell rang.
 
-        Raises DatabaseUnavailable; then it is not known whether the turn took effect, and it is to be made again.
+        Raises DatabaseUnavailable; then it is not known whether the turn took effect, and it is to be made again. With
+        TurnRefused it had none.
         """
-        try:
+        with _explained():
             rows = self._piped.receive()
-        except psycopg.OperationalError as error:
-            raise DatabaseUnavailable(str(error).strip()) from None
-        while self._open.pgconn.notifies():
+        while self._opened.pgconn.notifies():
             self.rang = True
         if rows is None or self._turn is None:
             return None
@@ -165,13 +173,11 @@ class Outbox:
 
     def _ask(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Run a seldom statement, waiting for its answer; not while a turn is under way."""
-        try:
-            return self._open.execute(statement, parameters).fetchall()
-        except psycopg.OperationalError as error:
-            raise DatabaseUnavailable(str(error).strip()) from None
+        with _explained():
+            return self._opened.execute(statement, parameters).fetchall()
 
     @property
-    def _open(self) -> psycopg.Connection[Any]:
+    def _opened(self) -> psycopg.Connection[Any]:
         if self._connection is None:
             raise DatabaseUnavailable("there is no connection to the database")
         return self._connection
@@ -181,3 +187,14 @@ class Outbox:
         if self._pipeline is None:
             raise DatabaseUnavailable("there is no connection to the database")
         return self._pipeline
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Tell what passes by itself from what the database has against what it is asked."""
+    try:
+        yield
+    except PASSING as error:
+        raise DatabaseUnavailable(str(error).strip()) from None
+    except psycopg.Error as error:
+        raise TurnRefused(str(error).strip()) from error

@@ -14,7 +14,8 @@ from outbox_worker.rules.schedule import Timetable
 
 LOOK_MAX = 2000  # deliveries of a destination that one look reads
 REREADS_MAX = 64  # lanes that one turn reads anew
-LOST_AGAIN_S = 0.05  # until a lane that somebody else is at is read again
+LOST_FIRST_S = 0.05  # until a lane that somebody else is at is read again, and twice as long each time,
+LOST_LONGEST_S = 1.0  # up to this: another worker may be at it for the whole request time-out
 
 
 class Backlog:
@@ -28,12 +29,13 @@ class Backlog:
         self._verdicts: dict[str, list[Verdict]] = {}  # not yet told to the database, by destination
         self._told: dict[str, list[Verdict]] = {}  # told in the turn under way
         self._unclaimed: list[Due] = []
+        self._losses: dict[int, int] = {}  # claims in a row that did not succeed, by lane
         self._unfinished = False  # the last look did not come to the end
 
     def plan(self, turn: Turn, now_s: float, *, claim: bool, look: bool) -> None:
         """Put into the turn what was learned of destinations, what may be claimed, and where to look."""
         self._told, self._verdicts = self._verdicts, {}
-        notes = (self._note(name, verdicts) for name, verdicts in self._told.items())
+        notes = (self._note(name, verdicts) for name, verdicts in sorted(self._told.items()))  # the order of locks
         turn.notes = [note for note in notes if note is not None]
         turn.unclaimed, self._unclaimed = self._unclaimed, []
         if not claim:
@@ -80,6 +82,7 @@ class Backlog:
             self._verdicts[name] = verdicts + self._verdicts.get(name, [])
         self._told = {}
         self._unclaimed = []
+        self._losses = {}
         for destination in self._destinations.values():
             destination.forget(busy)
 
@@ -112,16 +115,24 @@ class Backlog:
         claimed = {claim.lane for claim in claims}
         for due in turn.candidates:
             if due.lane in claimed:
+                self._losses.pop(due.lane, None)
                 self._of_lane[due.lane].in_flight += 1
             else:
-                self._of_lane.pop(due.lane).lanes.lose(due.lane, now_s + LOST_AGAIN_S)
+                self._of_lane.pop(due.lane).lanes.lose(due.lane, now_s + self._lost_for_s(due.lane))
                 self._unclaimed.append(due)
+
+    def _lost_for_s(self, lane: int) -> float:
+        """Return how long a lane is left alone that could not be claimed, once more."""
+        count = self._losses[lane] = self._losses.get(lane, 0) + 1
+        return min(LOST_FIRST_S * 2.0 ** min(count - 1, 10), LOST_LONGEST_S)
 
     def _reread(self, turn: Turn, answer: Answer, now_s: float) -> None:
         found: dict[int, list[Due]] = {lane: [] for lane in turn.rereads}
         for due in answer.reread:
             found[due.lane].append(_on_our_clock(due, now_s))
         for lane, dues in found.items():
+            if not dues:
+                self._losses.pop(lane, None)
             self._of_lane.pop(lane).lanes.reread(lane, dues, complete=len(dues) < REREAD_MAX)
 
     def _found(self, turn: Turn, answer: Answer, began_s: float, now_s: float) -> int:

@@ -14,7 +14,7 @@ import structlog
 
 from outbox_worker import metrics
 from outbox_worker.database.turns import DestinationNote
-from outbox_worker.errors import DatabaseUnavailable
+from outbox_worker.errors import DatabaseUnavailable, TurnRefused
 from outbox_worker.records import Action, Conclusion, Outcome
 
 # prometheus_client looks a label set up anew each time, at the price of a log line; the sets are few.
@@ -99,6 +99,15 @@ class Journal:
         log = self._log.info if self._database_is_lost else self._log.error
         log("database lost", error=str(error), remedy="nothing: the worker connects again by itself")
         self._database_is_lost = True
+
+    def turn_refused(self, error: TurnRefused) -> None:
+        """The database has something against what it was asked, and nothing of it was done."""
+        metrics.turns_refused.inc()
+        self._log.error(
+            "turn refused",
+            error=str(error),
+            remedy="see what the error names (a right, a trigger, a column); the worker tries again, and restarts",
+        )
 
     def database_back(self) -> None:
         """The connection is there."""

@@ -21,14 +21,15 @@ import hashlib
 import selectors
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from math import inf
 from random import random
 from time import monotonic
-from typing import Protocol
+from typing import Any, Protocol
 
 from outbox_worker.database.outbox import Outbox
 from outbox_worker.database.turns import Answer, DestinationNote, Turn
-from outbox_worker.errors import DatabaseUnavailable, Unsendable
+from outbox_worker.errors import DatabaseUnavailable, TurnRefused, Unsendable
 from outbox_worker.inboost.profile import Profile
 from outbox_worker.inboost.wire import Wire
 from outbox_worker.records import Claim, Conclusion
@@ -36,6 +37,7 @@ from outbox_worker.rules.schedule import Timetable
 from outbox_worker.runtime.backlog import Backlog
 from outbox_worker.runtime.doorbell import Doorbell
 from outbox_worker.runtime.judge import Flight, Judge
+from outbox_worker.runtime.opening import Opening
 
 TAKE_OVER_AFTER_S = 1.0  # beyond the request time-out
 WAIT_MAX_S = 10.0  # the loop shows that it is alive at least so often
@@ -43,6 +45,8 @@ SURVEY_EVERY_S = 2.0
 SETTLE_AFTER_LOSS_S = 2.0  # after a lost connection, others may be about to conclude what is theirs
 TURN_MAX_S = 70.0  # beyond the statement time-out: the server hangs, or the way to it was cut without a word
 STOP_WITHOUT_DATABASE_S = 5.0  # how long a stop waits for a database to write its last conclusions to
+REFUSALS_MAX = 10  # turns that the database refuses, after which the process ends: what is wrong may be its own state
+REFUSALS_APART_S = 60.0  # a refusal so long after the one before is the first again
 STOP_LOOK_S = 0.5  # how often a stop looks whether it waits in vain
 
 
@@ -60,6 +64,9 @@ class Journal(Protocol):
 
     def database_lost(self, error: DatabaseUnavailable) -> None:
         """The connection is gone."""
+
+    def turn_refused(self, error: TurnRefused) -> None:
+        """The database answered, and would not do what it was asked."""
 
     def database_back(self) -> None:
         """It is there again."""
@@ -106,6 +113,10 @@ class Relay:
         self._descriptor = -1  # of the connection
         self._connect_at_s = 0.0
         self._connect_tries = 0
+        self._opening: Opening[Any] | None = None  # a connection
+        self._refusal_count = 0
+        self._refused_at_s = -inf
+        self._given_up: TurnRefused | None = None
         self._over: list[Conclusion] = []  # concluded, not yet written down
         self._in_flight: dict[int, int] = {}  # lanes and their claims
         self._survey_at_s = 0.0  # when to look for the claims of other workers
@@ -121,6 +132,8 @@ class Relay:
         """Deliver until `stop`; then finish what is in flight and write it down."""
         while not self._is_finished():
             self.run_once()
+        if self._opening is not None:
+            self._opening.abandon()
         self._outbox.close()
         self._wire.close()
 
@@ -134,7 +147,13 @@ class Relay:
         return self._connected and self._answered
 
     def run_once(self) -> None:
-        """Make one round: what is over, a turn with the database, a wait for whatever comes first."""
+        """Make one round: what is over, a turn with the database, a wait for whatever comes first.
+
+        Raises TurnRefused when the database has refused again and again what it is asked, SchemaMismatch when the
+        schema is not ours.
+        """
+        if self._given_up is not None:
+            raise self._given_up
         try:
             self._conclude_finished()
             self._begin_turn(monotonic())
@@ -275,11 +294,16 @@ class Relay:
 
     def _is_connected(self, now_s: float) -> bool:
         if not self._connected and now_s >= self._connect_at_s:
-            self._connect(now_s)
+            known = [*self._in_flight.values(), *(it.claim.claim_id for it in self._over)]
+            self._opening = Opening(partial(self._outbox.open, known), self._selector)
+            self._connect_at_s = inf
+        if self._opening is not None and self._opening.is_over:
+            opened, self._opening = self._opening, None
+            self._take_up(opened.result(), now_s)
         return self._connected
 
-    def _connect(self, now_s: float) -> None:
-        self._outbox.connect([*self._in_flight.values(), *(it.claim.claim_id for it in self._over)])
+    def _take_up(self, connection: Any, now_s: float) -> None:
+        self._outbox.adopt(connection)
         self._doorbell.works = self._outbox.can_ring()
         self._descriptor = self._outbox.fileno()  # kept, for a lost connection cannot name it any more
         self._selector.register(self._descriptor, selectors.EVENT_READ, self._hear)
@@ -299,9 +323,21 @@ class Relay:
         self._outbox.close()
         self._connected = self._answered = False
         self._connect_tries += 1
-        wait = self._reconnects.wait(self._connect_tries, random())  # noqa: S311  # spreads, guards nothing
+        if isinstance(error, TurnRefused):
+            self._count_refusal(error, monotonic())
+        tries = max(self._connect_tries, self._refusal_count)
+        wait = self._reconnects.wait(tries, random())  # noqa: S311  # spreads, guards nothing
         self._connect_at_s = monotonic() + wait.total_seconds()
         self._journal.database_lost(error)
+
+    def _count_refusal(self, error: TurnRefused, now_s: float) -> None:
+        """Give up after a while: a new process writes down what is in flight as in doubt, without what was refused."""
+        if now_s > self._refused_at_s + REFUSALS_APART_S:
+            self._refusal_count = 0
+        self._refusal_count, self._refused_at_s = self._refusal_count + 1, now_s
+        self._journal.turn_refused(error)
+        if self._refusal_count >= REFUSALS_MAX:
+            self._given_up = error
 
     @property
     def _is_stopping(self) -> bool:

@@ -191,3 +191,19 @@ def test_it_is_idle_while_a_destination_rests_and_says_when_that_is_over() -> No
     answer(backlog, plan(backlog), 1, rest_s=9.0)
     assert backlog.is_idle(0) and not backlog.is_idle(10)
     assert backlog.next_wake_s(0) == 9
+
+
+def test_a_lane_that_somebody_else_holds_is_asked_for_at_growing_pauses_until_it_is_had() -> None:
+    backlog = make()
+    answer(backlog, plan(backlog), 1)
+    now_s, pauses = 0.0, []
+    for _ in range(8):
+        turn = plan(backlog, now_s=now_s)
+        backlog.take_in(turn, Answer(), now_s, now_s)
+        lost_at_s = now_s
+        now_s = backlog.next_wake_s(now_s)
+        pauses.append(now_s - lost_at_s)
+        turn = plan(backlog, now_s=now_s, look=False)
+        assert turn.rereads == [1]
+        backlog.take_in(turn, Answer(reread=[Due(1, 1, 0)]), now_s, now_s)
+    assert [round(pause, 3) for pause in pauses] == [0.05, 0.1, 0.2, 0.4, 0.8, 1.0, 1.0, 1.0]

@@ -16,10 +16,11 @@ from outbox_worker import configuration
 from outbox_worker.configuration import assembly
 from outbox_worker.database.outbox import Outbox
 from outbox_worker.database.turns import Answer, DestinationNote, Terms, Turn
-from outbox_worker.errors import DatabaseUnavailable
+from outbox_worker.errors import DatabaseUnavailable, TurnRefused
 from outbox_worker.inboost.operations import DELIVERIES
 from outbox_worker.runtime import relay as relay_module
 from outbox_worker.runtime.relay import Relay
+from tests.scenarios.faults import make_commits_fail
 from tests.scenarios.judgement import assert_settled
 from tests.scenarios.world import World
 
@@ -34,6 +35,7 @@ class Silence:
     def overtaken(self, *_: object) -> None: ...
     def noted(self, *_: object) -> None: ...
     def database_lost(self, *_: object) -> None: ...
+    def turn_refused(self, *_: object) -> None: ...
     def database_back(self) -> None: ...
 
 
@@ -195,7 +197,18 @@ def test_an_overdue_claim_that_nobody_can_conclude_does_not_keep_the_relay_busy(
     run_until(relay, lambda: monotonic() > begun_s + 1.5)
     forgetful.turn_count = 0
     run_until(relay, lambda: monotonic() > begun_s + 4)
-    assert forgetful.turn_count < 200, "a few surveys, and the lane read again and again as claimed by somebody"
+    assert forgetful.turn_count < 30, "a few surveys, and the lane asked for at growing pauses"
+
+
+def test_a_turn_that_is_refused_again_and_again_ends_the_relay_and_nothing_is_sent_of_it(
+    world: World, relay: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay_module, "REFUSALS_MAX", 3)
+    world.shop.accrue(world.shop.customer())
+    make_commits_fail(world, "outbox.claim", 1000, errcode="raise_exception")
+    with pytest.raises(TurnRefused, match="no space left on device"):
+        run_until(relay, lambda: False)
+    assert world.request_count() == 0 and world.claims() == []
 
 
 def test_a_turn_that_is_never_answered_is_given_up(world: World, relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from outbox_worker.database import schema
 from outbox_worker.demo.postgres import PostgresServer
 from outbox_worker.demo.sandbox import SandboxServer
 from tests.scenarios.conftest import login_of_a_worker
+from tests.scenarios.faults import make_commits_fail
 from tests.scenarios.judgement import assert_settled
 from tests.scenarios.trade import Trade
 from tests.scenarios.world import DEDUPLICATING, PATIENT, QUICK, World
@@ -127,22 +128,6 @@ def test_sessions_that_are_ended_again_and_again_under_load_cost_nothing(world: 
     assert not world.rows("select from outbox.attempt where outcome = 'in_doubt'"), "a conclusion was not kept"
 
 
-def make_commits_fail(world: World, table: str, times: int) -> None:
-    """Make the next transactions that insert into a table fail when they commit, as on a full disk."""
-    world.do("create sequence public.failures")
-    world.do("grant usage on sequence public.failures to public")
-    world.do(
-        "create function public.fail() returns trigger language plpgsql as $$ begin"
-        f" if nextval('public.failures') <= {times} then"
-        "     raise 'no space left on device' using errcode = 'disk_full'; end if;"
-        " return null; end $$"
-    )
-    world.do(
-        f"create constraint trigger fail after insert on {table} deferrable initially deferred"
-        " for each row execute function public.fail()"
-    )
-
-
 def test_a_claim_that_cannot_be_committed_is_not_sent(world: World) -> None:
     world.shop.accrue(world.shop.customer())
     make_commits_fail(world, "outbox.claim", 3)
@@ -161,6 +146,31 @@ def test_a_conclusion_that_cannot_be_committed_is_kept_until_it_can(world: World
     assert_settled(world)
     assert world.request_count() == 2
     assert world.attempts("accrual_webhook") == world.attempts("set_bonus_balance") == [ACCEPTED]
+
+
+def test_what_the_database_refuses_for_a_while_is_asked_again_and_counted(world: World) -> None:
+    """Not a lost connection, not a full disk: a right that was taken away, a trigger of somebody's that raises."""
+    world.shop.accrue(world.shop.customer())
+    make_commits_fail(world, "outbox.attempt", 3, errcode="raise_exception")
+    worker = world.start()
+    assert_settled(world)
+    assert len(worker.lines_of("turn refused")) == 3
+    assert world.request_count() == 2
+    assert world.attempts("accrual_webhook") == world.attempts("set_bonus_balance") == [ACCEPTED]
+
+
+@pytest.mark.long
+def test_what_the_database_refuses_for_ever_ends_the_worker_and_the_next_one_settles_it(world: World) -> None:
+    world.shop.accrue(world.shop.customer())
+    make_commits_fail(world, "outbox.attempt", 1000, errcode="raise_exception")
+    worker = world.start()
+    worker.may_end = True
+    assert worker.wait(60) == 70
+    assert "outbox-worker: no space left on device" in worker.log.read_text()
+    world.do("drop trigger fail on outbox.attempt")
+    world.start()
+    assert_settled(world)
+    assert world.attempts("accrual_webhook") == [("in_doubt", "retry"), ("duplicate", "acknowledge")]
 
 
 def test_an_answer_that_comes_while_the_session_is_away_is_written_down_afterwards(world: World) -> None:

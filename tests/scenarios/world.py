@@ -54,7 +54,7 @@ class World:
         self.workers: list[Worker] = []
         self.shop = Shop(database_url)
         self._directory = directory
-        self._worker_url = make_conninfo(database_url, **worker_login)
+        self.worker_url = make_conninfo(database_url, **worker_login)
         self._session = self._connect()
 
     def close(self) -> None:
@@ -98,7 +98,7 @@ class World:
         return file
 
     def _configuration(self, settings: dict[str, Any]) -> str:
-        addresses: dict[str, Any] = {"database.url": self._worker_url, "inboost.base_url": self.inboost.url}
+        addresses: dict[str, Any] = {"database.url": self.worker_url, "inboost.base_url": self.inboost.url}
         addresses |= {f"inboost.hooks.{hook}.url": f"{self.inboost.url}/api/webhok/{hook}/" for hook in HOOKS}
         # TOML's strings, numbers, booleans and lists are those of JSON, and its keys may have dots.
         whole = addresses | SETTINGS | settings
