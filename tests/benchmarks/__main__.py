@@ -25,11 +25,10 @@ from tests.benchmarks.contenders import NAMES, Contender, load
 from tests.benchmarks.contenders.outbox_worker import OutboxWorker
 from tests.benchmarks.receivers import Nginx
 from tests.benchmarks.scenarios import Scenario
-from tests.benchmarks.scenarios.drain import Drain
-from tests.benchmarks.scenarios.latency import Latency
+from tests.benchmarks.scenarios.catalogue import NAMES as SCENARIOS
+from tests.benchmarks.scenarios.catalogue import Sizes
+from tests.benchmarks.scenarios.catalogue import scenarios as all_scenarios
 from tests.benchmarks.world import Server, World
-
-SCENARIOS = (Drain.name, Latency.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +53,8 @@ class ExternalServer:
 @click.option("--repetitions", default=3, show_default=True, type=click.IntRange(1))
 @click.option("--events", "event_count", default=20_000, show_default=True, help="How many wait in the drain.")
 @click.option("--commits", "commit_count", default=200, show_default=True, help="How many the latency is taken from.")
+@click.option("--seconds", default=5, show_default=True, help="How long what does not end by itself is measured.")
+@click.option("--long", is_flag=True, help="A million events wait, and a snapshot is held for 20 minutes.")
 @click.option(
     "--against",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
@@ -71,6 +72,8 @@ def main(
     repetitions: int,
     event_count: int,
     commit_count: int,
+    seconds: int,
+    long: bool,
     against: Path | None,
     json_file: Path | None,
     directory: Path | None,
@@ -84,39 +87,43 @@ def main(
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that no process of ours is left
     console = Console(width=None if Console().is_terminal else 160)
-    scenarios = [it for it in (Drain(event_count), Latency(commit_count)) if _is_wanted(it.name, names, SCENARIOS)]
+    sizes = Sizes(event_count, commit_count, seconds, long)
+    scenarios = [it for it in all_scenarios(sizes) if _is_wanted(it.name, names, SCENARIOS)]
     contenders = list(_contenders(console, names))
     if against:
         contenders.append(OutboxWorker(f"outbox-worker in {against.name}", against.absolute()))
-    if any(it.name == Drain.name for it in scenarios) and not Nginx.program():
-        raise click.ClickException("nginx is not here: `apt-get install nginx-light`, or `--only latency`.")
+    if not Nginx.program():
+        console.print("nginx is not here (`apt-get install nginx-light`): a slower receiver of ours takes its place.")
+    runs: list[report.Run] = []
     with _world(directory, database_url) as world:
         description = world.description(contenders)
         for what, text in description.items():
             console.print(f"{what}: {text}", highlight=False, soft_wrap=True)
-        try:
-            runs = _run(console, world, scenarios, contenders, repetitions)
-        except RuntimeError as error:  # a worker or a receiver that does not do what it should
-            raise click.ClickException(str(error)) from None
+        for scenario in scenarios:
+            for run in _run(console, world, scenario, contenders, repetitions):
+                runs.append(run)
+                if json_file:  # each time, so that what was measured is kept whatever comes
+                    kept = report.document(description, scenarios, runs)
+                    json_file.write_text(json.dumps(kept, indent=2, ensure_ascii=False))
     for scenario in scenarios:
         report.tell(console, scenario, [run for run in runs if run.scenario == scenario.name])
-    if json_file:
-        json_file.write_text(json.dumps(report.document(description, scenarios, runs), indent=2, ensure_ascii=False))
 
 
 def _run(
-    console: Console, world: World, scenarios: Sequence[Scenario], contenders: Sequence[Contender], repetitions: int
-) -> list[report.Run]:
-    runs = []
-    for scenario in scenarios:
-        for repetition in range(repetitions):
-            begin = repetition % len(contenders)
-            for contender in [*contenders[begin:], *contenders[:begin]]:
-                run = report.Run(scenario.name, contender.name, repetition, scenario.measure(world, contender))
-                shown = ", ".join(f"{it.title} {run.figures[it.key]:,.{it.digits}f}" for it in scenario.figures)
-                console.print(f"{scenario.name} {repetition + 1}, {contender.name}: {shown}", style="dim")
-                runs.append(run)
-    return sorted(runs, key=lambda run: [it.name for it in contenders].index(run.contender))
+    console: Console, world: World, scenario: Scenario, contenders: Sequence[Contender], repetitions: int
+) -> Iterator[report.Run]:
+    subjects = list(scenario.lineup(contenders))
+    for repetition in range(repetitions):
+        begin = repetition % len(subjects)
+        for subject in [*subjects[begin:], *subjects[:begin]]:
+            try:
+                figures = scenario.measure(world, subject)
+            except RuntimeError as error:  # a worker or a receiver that does not do what it should
+                console.print(f"{scenario.name} {repetition + 1}, {subject.name}: FAILED: {error}", highlight=False)
+                continue
+            shown = ", ".join(f"{it.title} {figures[it.key]:,.{it.digits}f}" for it in scenario.figures)
+            console.print(f"{scenario.name} {repetition + 1}, {subject.name}: {shown}", style="dim", soft_wrap=True)
+            yield report.Run(scenario.name, subject.name, repetition, figures)
 
 
 def _contenders(console: Console, names: Sequence[str]) -> Iterator[Contender]:

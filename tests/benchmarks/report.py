@@ -54,7 +54,7 @@ def goals(scenario: Scenario, runs: Sequence[Run]) -> list[Goal]:
 
 
 def tell(console: Console, scenario: Scenario, runs: Sequence[Run]) -> None:
-    """Print a scenario's table, ratios and goals."""
+    """Print a scenario's table, ratios and goals; OURS stands first."""
     table = Table(title=scenario.title, title_justify="left", box=box.SIMPLE_HEAD)
     table.add_column("")
     for figure in scenario.figures:

@@ -8,18 +8,20 @@ import secrets
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Generic, Protocol, Self, TypeVar
 
 import psycopg
 
 from tests.benchmarks.contenders import Contender, Place
 from tests.benchmarks.contenders.outbox_worker import OutboxWorker
 from tests.benchmarks.meters import ServerProcesses, processor_s
+from tests.benchmarks.receivers import Receiver
 
 STOP_S_MAX = 30.0
 SETTINGS_SHOWN = (
@@ -38,6 +40,18 @@ class Server(Protocol):
 
     def url(self, dbname: str = "postgres") -> str:
         """Return where a database is."""
+
+
+AReceiver = TypeVar("AReceiver", bound=Receiver)
+
+
+@dataclass(frozen=True, slots=True)
+class Stage(Generic[AReceiver]):
+    """What one run has to itself: an empty database, a place for a worker, a receiver that runs."""
+
+    dbname: str
+    place: Place
+    receiver: AReceiver
 
 
 class World:
@@ -69,11 +83,24 @@ class World:
         with tempfile.TemporaryDirectory(dir=self.directory) as directory:
             yield Place(self.server.url(dbname), receiver_url, Path(directory))
 
+    @contextmanager
+    def stage(self, receiver: Callable[[Path], AReceiver]) -> Iterator[Stage[AReceiver]]:
+        """Set up what one run has to itself."""
+        with ExitStack() as stack:
+            directory = stack.enter_context(tempfile.TemporaryDirectory(dir=self.directory))
+            running = stack.enter_context(receiver(Path(directory)))
+            dbname = stack.enter_context(self.database())
+            yield Stage(dbname, stack.enter_context(self.place(dbname, running.url)), running)
+
     def settle(self, database_url: str) -> None:
         """Bring a filled database into one state for everybody: vacuumed, analysed, written out."""
         with psycopg.connect(database_url, autocommit=True) as session:
             session.execute("vacuum (analyze)")
             session.execute("checkpoint")
+
+    def server_s(self) -> float:
+        """Return the processor time that the server has taken; not a number when it is on another machine."""
+        return self.processes.processor_s() if self.processes else float("nan")
 
     def wait_until_left(self, dbname: str) -> None:
         """Wait until no session is left in a database: only then all that it did is counted."""

@@ -1,7 +1,7 @@
 """Those that are compared: each in a module of its own, which also holds what runs in its worker process.
 
     install ──▶ fill (what waits before the worker starts) ──▶ command (one worker process) ──▶ is_done
-          └───▶ record (what a host's transaction executes for one event)
+          └───▶ record, capture (what a host's transaction, or its trigger, executes for one event)
 
 A module may import what only its contender needs: it is loaded when it is to run, and passed over with a sentence when
 that is not installed. To add one, write the module with a `CONTENDER` and name it in NAMES.
@@ -20,6 +20,7 @@ from typing import Any, ClassVar
 
 import psycopg
 
+from tests.benchmarks import host
 from tests.benchmarks.events import Event
 
 OURS = "outbox-worker"
@@ -62,6 +63,7 @@ class Contender(ABC):
     settings: ClassVar[str]  # what was set, and where that advice stands
     done: ClassVar[str]  # a query: true when nothing waits and nothing is under way
     record: ClassVar[str]  # what a host's transaction executes for one event
+    capture: ClassVar[str]  # what the trigger of `host.TRIGGER` executes for one row
 
     @abstractmethod
     def install(self, place: Place) -> None:
@@ -74,6 +76,10 @@ class Contender(ABC):
     @abstractmethod
     def command(self, place: Place) -> Command:
         """Return how its worker process is started."""
+
+    def trigger(self) -> str:
+        """Return what makes the trigger that captures the host's rows."""
+        return host.TRIGGER.format(capture=self.capture)
 
     def record_parameters(self, event: Event) -> Mapping[str, Any]:
         """Return the parameters of `record`."""

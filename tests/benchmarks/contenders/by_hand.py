@@ -39,6 +39,7 @@ class ByHand(Contender):
     settings = f"for update skip locked limit {BATCH_SIZE}, {THREADS} threads with a requests session each, delete"
     done = "select not exists (select from outbox)"
     record = "insert into outbox (payload) values (%(payload)s)"
+    capture = "insert into outbox (payload) values (payload::text)"
 
     def install(self, place: Place) -> None:
         with psycopg.connect(place.database_url) as session:

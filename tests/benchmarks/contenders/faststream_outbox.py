@@ -38,6 +38,11 @@ class FastStreamOutbox(Contender):
         " values ('events', convert_to(%(payload)s, 'UTF8'), '{\"content-type\": \"text/plain\"}') returning queue)"
         " select pg_notify('outbox_outbox', queue) from inserted"
     )
+    capture = (
+        "insert into outbox (queue, payload, headers)"
+        " values ('events', convert_to(payload::text, 'UTF8'), '{\"content-type\": \"text/plain\"}');"
+        " perform pg_notify('outbox_outbox', 'events')"
+    )
 
     def install(self, place: Place) -> None:
         dialect = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy's own

@@ -30,6 +30,33 @@ port = 0
 [log]
 format = "json"
 """
+DOORBELL = 122550254464888  # the lock of sql/install/ring_doorbell.sql
+# As sql/README.md has it: one block with a handler that keeps the failure, and the rights of the outbox.
+TRIGGER = """
+create function shop.keep_failure(accrual_id bigint, sqlstate text, message text) returns void
+language plpgsql set client_min_messages = error as $$
+begin
+    perform outbox.record_capture_failure('bonus_accrual', accrual_id::text, sqlstate, message);
+exception when others then
+    raise log 'outbox: accrual % was not captured (%: %): %', accrual_id, sqlstate, message, sqlerrm;
+end
+$$;
+create function shop.capture() returns trigger
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set row_security = off as $$
+begin
+    perform outbox.record_event(
+        'bonus_accrual', new.accrual_id::text, new.customer_id::text,
+        json_build_object('phone', '+38050' || 1000000 + new.customer_id, 'code', new.code,
+                          'amount', new.amount, 'balance', 100.25),
+        new.entered_at);
+    return null;
+exception when others or assert_failure then
+    perform shop.keep_failure(new.accrual_id, sqlstate, sqlerrm);
+    return null;
+end
+$$;
+create trigger capture after insert on shop.accrual for each row execute function shop.capture();
+"""
 
 
 class OutboxWorker(Contender):
@@ -58,6 +85,9 @@ class OutboxWorker(Contender):
                 " from unnest(%s::text[], %s::text[], %s::text[]) as it (number, customer, payload)",
                 [[str(it.number) for it in events], [it.customer for it in events], [it.payload for it in events]],
             )
+
+    def trigger(self) -> str:
+        return TRIGGER
 
     def command(self, place: Place) -> Command:
         file = place.directory / "outbox-worker.toml"

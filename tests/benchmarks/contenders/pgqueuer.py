@@ -39,6 +39,13 @@ class PgQueuerContender(Contender):
         " insert into pgqueuer_log (job_id, status, entrypoint, priority)"
         " select id, 'queued', entrypoint, priority from inserted"
     )
+    capture = (
+        "with inserted as ("
+        " insert into pgqueuer (priority, entrypoint, payload, execute_after, status)"
+        " values (0, 'post', convert_to(payload::text, 'UTF8'), now(), 'queued') returning id, entrypoint, priority)"
+        " insert into pgqueuer_log (job_id, status, entrypoint, priority)"
+        " select id, 'queued', entrypoint, priority from inserted"
+    )
 
     def install(self, place: Place) -> None:
         async def install() -> None:

@@ -25,6 +25,10 @@ class Procrastinate(Contender):
         "select procrastinate_defer_jobs_v1(array[row('default', 'post', 0, null, null,"
         " json_build_object('payload', %(payload)s::text), null)]::procrastinate_job_to_defer_v1[])"
     )
+    capture = (
+        "perform procrastinate_defer_jobs_v1(array[row('default', 'post', 0, null, null,"
+        " json_build_object('payload', payload::text), null)]::procrastinate_job_to_defer_v1[])"
+    )
 
     def install(self, place: Place) -> None:
         with _app(place.database_url).open() as opened:

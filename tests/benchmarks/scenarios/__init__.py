@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar, Protocol
 
 from tests.benchmarks.contenders import Contender
 from tests.benchmarks.world import World
@@ -30,6 +30,12 @@ class Goal:
     met: bool
 
 
+class Subject(Protocol):
+    """What is measured: a contender, or something that a scenario makes of one."""
+
+    name: str
+
+
 Medians = Mapping[str, Mapping[str, float]]  # of each contender's figures
 
 
@@ -40,9 +46,13 @@ class Scenario(ABC):
     title: ClassVar[str]
     figures: ClassVar[Sequence[Figure]]
 
+    def lineup(self, contenders: Sequence[Contender]) -> Iterable[Subject]:
+        """Return what is measured, one after another: the contenders, if the scenario makes nothing else of them."""
+        return contenders
+
     @abstractmethod
-    def measure(self, world: World, contender: Contender) -> dict[str, float]:
-        """Run it once with one contender. Raises RuntimeError when the contender does not do what it should."""
+    def measure(self, world: World, subject: Any) -> dict[str, float]:
+        """Run it once with one of the line-up. Raises RuntimeError when that does not do what it should."""
 
     def goals(self, medians: Medians, ratios: Medians) -> Iterator[Goal]:
         """Say what is demanded of ours; `ratios` are ours to each peer's, medians over the repetitions."""

@@ -7,10 +7,8 @@ time of worker and server. Transactions and write-ahead log are those of the who
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,15 +58,11 @@ class Drain(Scenario):
         self._receiver = receiver
 
     def measure(self, world: World, contender: Contender) -> dict[str, float]:
-        with ExitStack() as stack:
-            directory = stack.enter_context(tempfile.TemporaryDirectory(dir=world.directory))
-            receiver = stack.enter_context(self._receiver(Path(directory)))
-            dbname = stack.enter_context(world.database())
-            place = stack.enter_context(world.place(dbname, receiver.url))
-            contender.install(place)
-            contender.fill(place, self._events)
-            world.settle(place.database_url)
-            return self._measure(world, contender, place, receiver, dbname)
+        with world.stage(self._receiver) as stage:
+            contender.install(stage.place)
+            contender.fill(stage.place, self._events)
+            world.settle(stage.place.database_url)
+            return self._measure(world, contender, stage.place, stage.receiver, stage.dbname)
 
     def _measure(
         self, world: World, contender: Contender, place: Place, receiver: Receiver, dbname: str
@@ -130,8 +124,7 @@ class Drain(Scenario):
 
 
 def _read(world: World, worker: Worker, receiver: Receiver) -> Reading:
-    server_s = world.processes.processor_s() if world.processes else float("nan")
-    worker_s = worker.processor_s()
+    server_s, worker_s = world.server_s(), worker.processor_s()
     elsewhere_s = machine_s() - worker_s - server_s - receiver.processor_s() - time.process_time()
     return Reading(time.monotonic(), receiver.request_count(), worker_s, server_s, elsewhere_s)
 

@@ -35,7 +35,8 @@ class Latency(Scenario):
         self._warm_up = events(WARM_UP)
 
     def measure(self, world: World, contender: Contender) -> dict[str, float]:
-        with Stamper() as receiver, world.database() as dbname, world.place(dbname, receiver.url) as place:
+        with world.stage(Stamper) as stage:
+            place, receiver = stage.place, stage.receiver
             contender.install(place)
             world.settle(place.database_url)
             with Worker(contender, place) as worker, psycopg.connect(place.database_url, autocommit=True) as host:
