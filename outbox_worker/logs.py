@@ -25,6 +25,9 @@ from outbox_worker.rules.phones import mask, mask_all
 
 Format = Literal["auto", "json", "console"]
 Level = Literal["debug", "info", "warning", "error", "critical"]
+Part = Literal["relay", "rounds", "web", "libraries"]  # may have a level of its own; `outbox_worker.PART` is its logger
+
+_GRAVITY = {name.lower(): number for name, number in logging.getLevelNamesMapping().items()}
 
 _BLOT = "***"
 _IDENTIFIERS = ("event_id", "source_id", "delivery_id", "lane", "attempt", "worker", "boot_id", "digest", "logger")
@@ -47,7 +50,16 @@ _SECRET_IN_TEXT = re.compile(
 _HINTS = ("@", "passw", "token", "secret", "bearer", "basic", "whsec_", "webhok")
 
 
-def configure(format: Format = "auto", level: Level = "info", stream: TextIO | None = None) -> None:
+_thresholds: dict[str | None, int] = {}  # by name of logger; None: all others
+
+
+def configure(
+    format: Format = "auto",
+    level: Level = "info",
+    stream: TextIO | None = None,
+    *,
+    levels: Mapping[Part, Level] | None = None,
+) -> None:
     """Set up logging for the whole process, for libraries that use the standard library's logging as well.
 
     `auto` is console on a terminal and JSON otherwise. `stream` is standard error unless given: standard output
@@ -55,14 +67,38 @@ def configure(format: Format = "auto", level: Level = "info", stream: TextIO | N
     """
     out = sys.stderr if stream is None else stream
     as_json = format == "json" or (format == "auto" and not out.isatty())
-    threshold = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(
-        processors=[*_common(), _as_json if as_json else _console(out)],
-        wrapper_class=structlog.make_filtering_bound_logger(threshold),
-        logger_factory=structlog.BytesLoggerFactory(out.buffer) if as_json else structlog.WriteLoggerFactory(out),
+        processors=[_drop_below_threshold, *_common(), _as_json if as_json else _console(out)],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
+        logger_factory=_factory(out, as_json),
         cache_logger_on_first_use=True,
     )
-    _route_standard_logging(out, threshold, as_json)
+    _route_standard_logging(out, as_json)
+    set_levels(level, levels or {})
+
+
+def set_levels(level: Level, levels: Mapping[Part, Level]) -> None:
+    """Write from now on what is at least so grave; `levels` are those of parts. Holds for known loggers too."""
+    _thresholds.clear()
+    _thresholds.update({f"outbox_worker.{part}": _GRAVITY[own] for part, own in levels.items()})
+    _thresholds[None] = _GRAVITY[level]
+    logging.root.setLevel(_GRAVITY[levels.get("libraries", level)])
+
+
+def _factory(out: TextIO, as_json: bool) -> Callable[..., WrappedLogger]:
+    def make(*names: str) -> WrappedLogger:
+        logger: Any = structlog.BytesLogger(out.buffer) if as_json else structlog.WriteLogger(out)
+        logger.name = names[0] if names else None
+        return logger
+
+    return make
+
+
+def _drop_below_threshold(logger: WrappedLogger, name: str, line: EventDict) -> EventDict:
+    threshold = _thresholds.get(logger.name)
+    if _GRAVITY[name] < (_thresholds[None] if threshold is None else threshold):
+        raise structlog.DropEvent
+    return line
 
 
 def _common() -> list[Processor]:
@@ -83,7 +119,7 @@ def _console(out: TextIO) -> Processor:
     )
 
 
-def _route_standard_logging(out: TextIO, threshold: int, as_json: bool) -> None:
+def _route_standard_logging(out: TextIO, as_json: bool) -> None:
     handler = logging.StreamHandler(out)
     renderer: Processor = _as_json_text if as_json else _console(out)
     handler.setFormatter(
@@ -92,7 +128,7 @@ def _route_standard_logging(out: TextIO, threshold: int, as_json: bool) -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_common(), renderer],
         )
     )
-    logging.basicConfig(handlers=[handler], level=threshold, force=True)
+    logging.basicConfig(handlers=[handler], force=True)
 
 
 _encode = msgspec.json.Encoder(enc_hook=str).encode

@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 import json
 import logging
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any
+from pathlib import Path
+from typing import Any, get_args
 
 import pytest
 import structlog
@@ -64,6 +66,26 @@ def test_what_is_below_the_level_is_not_written(file: io.TextIOWrapper) -> None:
     logging.getLogger("library").info("no")
     logging.getLogger("library").error("yes")
     assert [line["event"] for line in lines_of(file)] == ["yes", "yes"]
+
+
+def test_a_part_has_a_level_of_its_own_and_loggers_that_exist_hear_of_a_change(file: io.TextIOWrapper) -> None:
+    logs.configure("json", "warning", file, levels={"relay": "debug", "libraries": "error"})
+    relay, other = structlog.get_logger("outbox_worker.relay").bind(worker="w"), structlog.get_logger("outbox_worker")
+    relay.debug("1")
+    other.info("no")
+    logging.getLogger("aiohttp").warning("no")
+    logs.set_levels("info", {"relay": "error"})
+    relay.warning("no")
+    other.info("2")
+    logging.getLogger("aiohttp").info("3")
+    assert [line["event"] for line in lines_of(file)] == ["1", "2", "3"]
+
+
+def test_a_logger_of_ours_is_of_a_part_that_may_have_a_level() -> None:
+    package = Path(logs.__file__).parent
+    names = {name for path in package.rglob("*.py") for name in re.findall(r'get_logger\("(.*?)"', path.read_text())}
+    assert "outbox_worker.relay" in names
+    assert names <= {"outbox_worker", *(f"outbox_worker.{part}" for part in get_args(logs.Part))}
 
 
 def test_auto_is_json_in_a_file_and_readable_on_a_terminal(

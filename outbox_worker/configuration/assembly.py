@@ -11,6 +11,7 @@ from outbox_worker.configuration.model import Configuration
 from outbox_worker.database.outbox import Outbox
 from outbox_worker.database.turns import Terms
 from outbox_worker.inboost.operations import API, DELIVERIES, HOOKS
+from outbox_worker.inboost.profile import Profile
 from outbox_worker.inboost.wire import Wire
 from outbox_worker.records import Action
 from outbox_worker.rules.destination import Destination
@@ -44,7 +45,6 @@ def assemble(configuration: Configuration) -> Assembly:
     selector = DefaultSelector()
     profile = configuration.profile()
     inboost, settings = configuration.inboost, configuration.relay
-    policy = Policy(configuration.retry.timetable, settle=inboost.request_timeout)
     wire: Wire[Flight] = Wire(
         selector,
         connect_timeout=inboost.connect_timeout,
@@ -64,13 +64,19 @@ def assemble(configuration: Configuration) -> Assembly:
         wire,
         profile,
         Backlog(_destinations(configuration), REST, _continues(configuration)),
-        Judge(profile, policy, inboost.answer_excerpt_max),
+        judge_of(configuration, profile),
         Doorbell(settings.poll_interval.total_seconds(), SILENT_POLL_S),
         selector,
         Journal(str(worker)),
         request_timeout_s=inboost.request_timeout.total_seconds(),
     )
     return Assembly(relay, selector, worker)
+
+
+def judge_of(configuration: Configuration, profile: Profile) -> Judge:
+    """Make the judge of attempts that these settings want."""
+    policy = Policy(configuration.retry.timetable, settle=configuration.inboost.request_timeout)
+    return Judge(profile, policy, configuration.inboost.answer_excerpt_max)
 
 
 def _destinations(configuration: Configuration) -> list[Destination]:

@@ -30,7 +30,7 @@ from outbox_worker.configuration.values import (
 )
 from outbox_worker.inboost import profile
 from outbox_worker.inboost.operations import DEFAULT, HOOKS, Operation
-from outbox_worker.logs import Format, Level
+from outbox_worker.logs import Format, Level, Part
 from outbox_worker.records import OnDoubt
 from outbox_worker.rules.schedule import Timetable
 
@@ -171,6 +171,7 @@ class Log(Section):
 
     format: Format = "auto"
     level: Level = "info"
+    levels: dict[Part, Level] = Field(default_factory=dict)
 
 
 class Configuration(Section):

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import hashlib
 import selectors
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -110,6 +111,7 @@ class Relay:
         self._reconnects = Timetable(first=timedelta(milliseconds=100), longest=timedelta(seconds=3))
         self._connected = False
         self._answered = False  # a turn, since connecting
+        self._caught_up = False  # with what dead workers left, once
         self._descriptor = -1  # of the connection
         self._connect_at_s = 0.0
         self._connect_tries = 0
@@ -128,10 +130,11 @@ class Relay:
         self._was_lost = False
         self.progress_s = monotonic()
 
-    def run(self) -> None:
+    def run(self, after_round: Callable[[], None] = lambda: None) -> None:
         """Deliver until `stop`; then finish what is in flight and write it down."""
         while not self._is_finished():
             self.run_once()
+            after_round()
         if self._opening is not None:
             self._opening.abandon()
         self._outbox.close()
@@ -141,10 +144,19 @@ class Relay:
         """Claim nothing more."""
         self._stop_at_s = min(self._stop_at_s, monotonic())
 
+    def adopt(self, profile: Profile, judge: Judge) -> None:
+        """Send and judge by these from now on. To be called between two rounds."""
+        self._profile, self._judge = profile, judge
+
     @property
     def is_ready(self) -> bool:
-        """Whether the database answers turns."""
-        return self._connected and self._answered
+        """Whether the database answers turns, and what dead workers had left at the start is taken over."""
+        return self._connected and self._answered and self._caught_up
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether it was told to stop."""
+        return self._stop_at_s < inf
 
     def run_once(self) -> None:
         """Make one round: what is over, a turn with the database, a wait for whatever comes first.
@@ -184,8 +196,8 @@ class Relay:
         self._take_over(now_s)
         turn = Turn(conclusions=self._over, survey_but=self._known_lanes() if now_s >= self._survey_at_s else None)
         idle = self._backlog.is_idle(now_s)
-        looks = not self._is_stopping and self._doorbell.plan(turn, now_s, rang=self._outbox.rang, idle=idle)
-        self._backlog.plan(turn, now_s, claim=not self._is_stopping, look=looks)
+        looks = not self.is_stopping and self._doorbell.plan(turn, now_s, rang=self._outbox.rang, idle=idle)
+        self._backlog.plan(turn, now_s, claim=not self.is_stopping, look=looks)
         if not turn:
             return
         self._over, self._outbox.rang = [], False
@@ -242,7 +254,7 @@ class Relay:
         """Return how long there is nothing to do."""
         if self._is_finished():
             return 0.0
-        wire_s, wait_s = self._wire.timeout(), STOP_LOOK_S if self._is_stopping else WAIT_MAX_S
+        wire_s, wait_s = self._wire.timeout(), STOP_LOOK_S if self.is_stopping else WAIT_MAX_S
         due_s = now_s + (wait_s if wire_s is None else min(wire_s, wait_s))
         if not self._connected:
             due_s = min(due_s, self._connect_at_s)
@@ -253,7 +265,7 @@ class Relay:
     def _when_a_turn_is_due(self, now_s: float) -> float:
         if self._over:
             return now_s
-        if self._is_stopping:
+        if self.is_stopping:
             return inf  # whatever is in flight comes first
         if self._outbox.rang or not self._backlog.is_idle(now_s):
             return now_s
@@ -268,7 +280,7 @@ class Relay:
 
     def _take_over(self, now_s: float) -> None:
         """Conclude the attempts of workers that are gone: they are in doubt."""
-        if now_s < self._take_over_at_s or self._is_stopping:
+        if now_s < self._take_over_at_s or self.is_stopping:
             return
         self._take_over_at_s = inf
         overdue = self._outbox.take_over(self._request_timeout_s + TAKE_OVER_AFTER_S, self._known_lanes())
@@ -285,6 +297,7 @@ class Relay:
         if age_s is not None:
             overdue_s = now_s + self._request_timeout_s + TAKE_OVER_AFTER_S - age_s
             self._take_over_at_s = max(overdue_s, self._connected_at_s + SETTLE_AFTER_LOSS_S if self._was_lost else 0)
+        self._caught_up = self._caught_up or self._take_over_at_s > now_s
 
     def _known_lanes(self) -> list[int]:
         """Return the lanes of the claims that this worker knows of: on their way, or over and not yet written down."""
@@ -339,12 +352,8 @@ class Relay:
         if self._refusal_count >= REFUSALS_MAX:
             self._given_up = error
 
-    @property
-    def _is_stopping(self) -> bool:
-        return self._stop_at_s < inf
-
     def _is_finished(self) -> bool:
-        if not self._is_stopping or self._in_flight:
+        if not self.is_stopping or self._in_flight:
             return False
         return self._waits_in_vain() or not (self._over or self._asked)
 

@@ -1,36 +1,61 @@
-"""The process: signals, and what is served beside the relay's loop."""
+"""The process: its signals, and what it does beside delivering after each round of the relay's loop."""
 
 from __future__ import annotations
 
 import os
 import selectors
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from outbox_worker.runtime.heartbeat import Heartbeat
 from outbox_worker.runtime.relay import Relay
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
+Handler = Callable[[int, FrameType | None], None]
 
-def run(relay: Relay, selector: selectors.BaseSelector) -> None:
-    """Run the relay until SIGTERM or SIGINT; then let it finish what is in flight. To be called in the main thread."""
-    with _stopping_at_signals(relay, selector):
-        relay.run()
+
+class Supervisor:
+    """Runs a relay until SIGTERM or SIGINT, and calls `reload` between two rounds for each SIGHUP."""
+
+    def __init__(
+        self, relay: Relay, selector: selectors.BaseSelector, heartbeat: Heartbeat, reload: Callable[[], None]
+    ) -> None:
+        self._relay = relay
+        self._selector = selector
+        self._heartbeat = heartbeat
+        self._reload = reload
+        self._must_reload = False
+
+    def run(self) -> None:
+        """Deliver; at a stop signal, finish what is in flight and return. To be called in the main thread."""
+        handlers: dict[int, Handler] = dict.fromkeys(STOP_SIGNALS, self._hear_stop)
+        with _woken_by(handlers | {signal.SIGHUP: self._hear_reload}, self._selector):
+            self._relay.run(self._after_round)
+
+    def _after_round(self) -> None:
+        if self._must_reload:
+            self._must_reload = False
+            with self._heartbeat.reloading():
+                self._reload()
+        self._heartbeat()
+
+    def _hear_stop(self, number: int, frame: FrameType | None) -> None:
+        self._relay.stop()
+
+    def _hear_reload(self, number: int, frame: FrameType | None) -> None:
+        self._must_reload = True
 
 
 @contextmanager
-def _stopping_at_signals(relay: Relay, selector: selectors.BaseSelector) -> Iterator[None]:
-    """Make a stop signal wake the loop: a handler alone would be heard only when something else wakes the selector."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        relay.stop()
-
+def _woken_by(handlers: dict[int, Handler], selector: selectors.BaseSelector) -> Iterator[None]:
+    """Make signals wake the loop: a handler alone would be heard only when something else wakes the selector."""
     heard, told = os.pipe()
     os.set_blocking(told, False)
     os.set_blocking(heard, False)
-    before = {number: signal.signal(number, stop) for number in STOP_SIGNALS}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     wakeup_before = signal.set_wakeup_fd(told, warn_on_full_buffer=False)
     selector.register(heard, selectors.EVENT_READ, lambda descriptor, mask: os.read(descriptor, 4096))
     try:

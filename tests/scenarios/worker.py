@@ -19,7 +19,7 @@ REPOSITORY = Path(__file__).parents[2]
 class Worker:
     """`outbox-worker run -c FILE`, running until it is stopped or killed."""
 
-    def __init__(self, configuration: Path, log: Path) -> None:
+    def __init__(self, configuration: Path, log: Path, environment: dict[str, str] | None = None) -> None:
         self.log = log
         self.may_end = False
         with log.open("wb") as output:
@@ -29,6 +29,7 @@ class Worker:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 cwd=REPOSITORY,
+                env=os.environ | (environment or {}),
             )
 
     @cached_property

@@ -83,10 +83,10 @@ class World:
 
     # Workers
 
-    def start(self, settings: dict[str, Any] | None = None) -> Worker:
-        """Start a worker with these settings beside the usual ones."""
+    def start(self, settings: dict[str, Any] | None = None, environment: dict[str, str] | None = None) -> Worker:
+        """Start a worker with these settings beside the usual ones, and these variables."""
         name = f"worker-{len(self.workers) + 1}"
-        worker = Worker(self.configure(name, settings), self._directory / f"{name}.log")
+        worker = Worker(self.configure(name, settings), self._directory / f"{name}.log", environment)
         self.workers.append(worker)
         return worker
 
