@@ -132,7 +132,7 @@ def _contenders(console: Console, names: Sequence[str]) -> Iterator[Contender]:
             try:
                 yield load(name)
             except ImportError as error:
-                console.print(f"{name} is passed over: {error}. `pip install -e '.[bench]'` installs it.")
+                console.print(f"{name} is passed over: {error}. `pip install -e '.[bench]'` installs all but node.")
 
 
 def _is_wanted(name: str, names: Sequence[str], of: Sequence[str] | dict[str, str]) -> bool:

@@ -7,7 +7,7 @@ machine that is busier in one minute than in the next does not speak for or agai
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
 
@@ -65,7 +65,8 @@ def tell(console: Console, scenario: Scenario, runs: Sequence[Run]) -> None:
         table.add_row(f"ours / {name}", *(f"{ratio[figure.key]:.2f}" for figure in scenario.figures), style="dim")
     console.print(table)
     for goal in goals(scenario, runs):
-        console.print(f"  {'met   ' if goal.met else 'MISSED'}  {goal.text}: {goal.measured}", highlight=False)
+        beside = f" ({goal.peer})" if goal.peer else ""
+        console.print(f"  {'met   ' if goal.met else 'MISSED'}  {goal.text}: {goal.measured}{beside}", highlight=False)
 
 
 def document(description: Mapping[str, str], scenarios: Sequence[Scenario], runs: Sequence[Run]) -> dict[str, Any]:
@@ -82,7 +83,7 @@ def _scenario(scenario: Scenario, runs: Sequence[Run]) -> dict[str, Any]:
         "title": scenario.title,
         "medians": medians(runs),
         "ratios of ours": ratios(runs),
-        "goals": [{"text": it.text, "measured": it.measured, "met": it.met} for it in goals(scenario, runs)],
+        "goals": [asdict(it) for it in goals(scenario, runs)],
         "runs": [
             {"contender": run.contender, "repetition": run.repetition, "figures": dict(run.figures)} for run in runs
         ],

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
 from typing import Generic, Protocol, Self, TypeVar
@@ -19,7 +18,6 @@ from typing import Generic, Protocol, Self, TypeVar
 import psycopg
 
 from tests.benchmarks.contenders import Contender, Place
-from tests.benchmarks.contenders.outbox_worker import OutboxWorker
 from tests.benchmarks.meters import ServerProcesses, processor_s
 from tests.benchmarks.receivers import Receiver
 
@@ -128,7 +126,7 @@ class World:
             "fdatasync": f"{_fdatasync_us(self.directory):.0f} µs (median of 100 of 8 KiB, in {self.directory})",
         }
         for contender in contenders:
-            lines[contender.name] = f"{contender.settings}; {_versions(contender)}"
+            lines[contender.name] = f"{contender.settings}; {', '.join(contender.versions())}"
         return lines
 
 
@@ -186,23 +184,6 @@ class Worker:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.stop()
-
-
-def _versions(contender: Contender) -> str:
-    words = [f"at {_revision(contender.root)}"] if isinstance(contender, OutboxWorker) else []
-    for package in contender.packages:
-        try:
-            words.append(f"{package} {version(package)}")
-        except PackageNotFoundError:
-            words.append(f"{package} ?")
-    return ", ".join(words)
-
-
-def _revision(root: Path) -> str:
-    answer = subprocess.run(
-        ["git", "-C", str(root), "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
-    )
-    return answer.stdout.strip() or str(root)
 
 
 def _processor() -> str:

@@ -12,9 +12,10 @@ from __future__ import annotations
 import os
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -30,6 +31,9 @@ NAMES = {
     "by hand": "by_hand",
     "procrastinate": "procrastinate",
     "faststream-outbox": "faststream_outbox",
+    "graphile-worker": "graphile_worker",
+    "graphile-worker with local queue": "graphile_worker:LOCAL_QUEUE",
+    "pg-boss": "pg_boss",
 }
 ROOT = Path(__file__).resolve().parents[3]
 SLOTS = 64  # requests in flight at once, at most, for everybody
@@ -77,6 +81,14 @@ class Contender(ABC):
     def command(self, place: Place) -> Command:
         """Return how its worker process is started."""
 
+    def versions(self) -> Iterator[str]:
+        """Say which versions of its packages are here."""
+        for package in self.packages:
+            try:
+                yield f"{package} {version(package)}"
+            except PackageNotFoundError:
+                yield f"{package} ?"
+
     def trigger(self) -> str:
         """Return what makes the trigger that captures the host's rows."""
         return host.TRIGGER.format(capture=self.capture)
@@ -93,7 +105,8 @@ class Contender(ABC):
 
 def load(name: str) -> Contender:
     """Return a contender. Raises ImportError when what it needs is not installed."""
-    contender: Contender = import_module(f"{__name__}.{NAMES[name]}").CONTENDER
+    module, _, attribute = NAMES[name].partition(":")
+    contender: Contender = getattr(import_module(f"{__name__}.{module}"), attribute or "CONTENDER")
     return contender
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -85,6 +85,16 @@ class OutboxWorker(Contender):
                 " from unnest(%s::text[], %s::text[], %s::text[]) as it (number, customer, payload)",
                 [[str(it.number) for it in events], [it.customer for it in events], [it.payload for it in events]],
             )
+
+    def versions(self) -> Iterator[str]:
+        answer = subprocess.run(
+            ["git", "-C", str(self.root), "describe", "--always", "--dirty"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        yield f"at {answer.stdout.strip() or self.root}"
+        yield from super().versions()
 
     def trigger(self) -> str:
         return TRIGGER

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
-from tests.benchmarks.contenders import Contender
+from tests.benchmarks.contenders import NAMES, OURS, Contender
 from tests.benchmarks.world import World
 
 
@@ -23,11 +23,12 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """What is demanded of ours, and what was measured."""
+    """What is demanded of ours, what was measured, and what the best peer has where one is compared with."""
 
     text: str
     measured: str
     met: bool
+    peer: str = ""
 
 
 class Subject(Protocol):
@@ -57,3 +58,34 @@ class Scenario(ABC):
     def goals(self, medians: Medians, ratios: Medians) -> Iterator[Goal]:
         """Say what is demanded of ours; `ratios` are ours to each peer's, medians over the repetitions."""
         yield from ()
+
+
+def beside_best(
+    medians: Medians, figure: Figure, text: str, *, times: float = 1.0, among: Collection[str] = NAMES
+) -> Iterator[Goal]:
+    """Demand that ours is at least (where more is better), or at most, so many times the best peer's."""
+    peers = {name: row[figure.key] for name, row in medians.items() if name in among and name != OURS}
+    if OURS not in medians or not peers:
+        return
+    best = (max if figure.more_is_better else min)(peers, key=lambda name: peers[name])
+    ours, limit = medians[OURS][figure.key], peers[best] * times
+    yield Goal(
+        text,
+        f"{ours:,.{figure.digits}f}",
+        ours >= limit if figure.more_is_better else ours <= limit,
+        f"{best}: {peers[best]:,.{figure.digits}f}",
+    )
+
+
+def at_most(medians: Medians, figure: Figure, text: str, limit: float) -> Iterator[Goal]:
+    """Demand that ours is no more than a limit."""
+    if OURS in medians:
+        ours = medians[OURS][figure.key]
+        yield Goal(text, f"{ours:,.{figure.digits}f}", ours <= limit)
+
+
+def at_least(medians: Medians, figure: Figure, text: str, limit: float) -> Iterator[Goal]:
+    """Demand that ours is no less than a limit."""
+    if OURS in medians:
+        ours = medians[OURS][figure.key]
+        yield Goal(text, f"{ours:,.{figure.digits}f}", ours >= limit)
