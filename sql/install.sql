@@ -1,4 +1,4 @@
--- Installs, or re-installs, schema outbox. Safe to run again: tables stay, functions are replaced.
+-- Installs, or re-installs, schemas outbox and identity. Safe to run again: tables stay, functions are replaced.
 --   psql --single-transaction --set ON_ERROR_STOP=1 --file sql/install.sql
 -- `outbox-worker schema install` runs the same files in the same order, in one transaction.
 --
@@ -28,6 +28,7 @@ end
 $$;
 \ir install/roles.sql
 \ir install/schema.sql
+\ir install/identity_schema.sql
 set local role outbox_owner;
 \ir install/destination.sql
 \ir install/route.sql
@@ -48,5 +49,21 @@ set local role outbox_owner;
 \ir install/record_capture_failure.sql
 \ir install/backlog.sql
 \ir install/schema_version.sql
+\ir install/identity_given.sql
+\ir install/identity_email_key.sql
+\ir install/identity_contact.sql
+\ir install/identity_large_cluster.sql
+\ir install/identity_compose.sql
+\ir install/identity_cluster.sql
+\ir install/identity_keep.sql
+\ir install/identity_look.sql
+\ir install/identity_lock_all.sql
+\ir install/identity_join_clusters.sql
+\ir install/identity_identify.sql
+\ir install/identity_hold_still.sql
+\ir install/identity_mend.sql
+\ir install/identity_link.sql
+\ir install/identity_unlink.sql
+\ir install/identity_erase.sql
 \ir install/rights.sql
 do $$ begin perform set_config('role', current_setting('outbox.installer'), true); end $$;

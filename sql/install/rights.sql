@@ -14,3 +14,13 @@ grant update (enabled) on outbox.route to outbox_worker;
 grant update (repaired_at) on outbox.capture_failure to outbox_worker;
 grant execute on function outbox.record_event(text, text, text, json, timestamptz, boolean) to outbox_worker;
 grant execute on function outbox.lane_of(text, text), outbox.schema_version() to outbox_worker;
+
+-- Identify. Who serves it may ask, and nothing else.
+revoke all on all tables in schema identity from public;
+revoke all on all functions in schema identity from public;
+grant usage on schema identity to outbox_worker, outbox_identify;
+grant usage on schema outbox to outbox_identify;
+grant execute on function outbox.schema_version() to outbox_identify;
+grant execute on function identity.identify(text, text, text) to outbox_worker, outbox_identify;
+grant select on identity.contact to outbox_worker;
+grant execute on function identity.link(bigint, bigint), identity.unlink(bigint), identity.erase(bigint) to outbox_worker;

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.sql.till import Session
 
-SCHEMAS = ("outbox", "integration", "accounting")
+SCHEMAS = ("outbox", "identity", "integration", "accounting")
 
 # Rights that nobody changed are written out, for a grant that was taken back leaves the same rights in other words.
 STATEMENTS = {

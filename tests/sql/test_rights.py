@@ -32,10 +32,28 @@ OF_NO_ACCOUNTING_USER = [
     "select from integration.customer",
     "select nextval('outbox.claim_id')",
     "select nextval('outbox.fact_number')",
+    "select identity.identify('a@b.c', null)",
+    "select from identity.contact",
     "create table outbox.mine ()",
     "create table integration.mine ()",
+    "create table identity.mine ()",
     "drop schema outbox cascade",
     "set role outbox_owner",
+    "set role outbox_worker",
+]
+OF_NO_WEB_PROCESS = [
+    *CHANGES,
+    "select outbox.record_event('purchase', '1', '1', '{}', now())",
+    "select outbox.lane_of('api', '1')",
+    *(f"select from {table}" for table in ("outbox.event", "identity.contact", "identity.large_cluster")),
+    "insert into identity.contact (email) values ('a@b.c')",
+    "delete from identity.contact",
+    "select identity.link(1, 2)",
+    "select identity.unlink(1)",
+    "select identity.erase(1)",
+    "select identity.lock_all()",
+    "select identity.cluster(1)",
+    "select from integration.customer",
     "set role outbox_worker",
 ]
 OF_NO_WORKER = [
@@ -59,6 +77,10 @@ OF_NO_WORKER = [
     "create or replace function outbox.schema_version() returns integer language sql return 2",
     "alter table outbox.event disable trigger all",
     "drop table outbox.event",
+    "insert into identity.contact (email) values ('a@b.c')",
+    "update identity.contact set email = 'a@b.c'",
+    "delete from identity.contact",
+    "select identity.join_clusters(1, 2)",
     "select from accounting.customer",
     "insert into accounting.customer (phone) values ('+380501234567')",
     "update accounting.bonus_account set balance = 0",
@@ -103,6 +125,13 @@ def test_the_worker_cannot_forge_or_unsay_anything(worker: Session) -> None:
     assert not allowed(worker, OF_NO_WORKER)
 
 
+def test_the_web_process_may_identify_and_nothing_else(login: Login) -> None:
+    web = login("grant outbox_identify to {}")
+    assert not allowed(web, OF_NO_WEB_PROCESS)
+    assert value(web, "select identity.identify('a@b.c', null) #>> '{contact,emails,0}'") == "a@b.c"
+    assert value(web, "select outbox.schema_version()") == 1
+
+
 def test_the_worker_reads_everything_of_the_outbox(worker: Session) -> None:
     for table in OUTBOX_TABLES:
         worker.execute(f"select * from outbox.{table}")
@@ -127,16 +156,17 @@ def test_the_worker_adds_and_changes_customers_through_the_mapping_alone(worker:
 def test_public_has_no_right_on_anything_of_ours(dba: Session) -> None:
     granted = dba.execute(
         "select oid::regclass::text from pg_class where relnamespace in ('outbox'::regnamespace,"
-        " 'integration'::regnamespace) and exists (select from aclexplode(relacl) where grantee = 0)"
+        " 'identity'::regnamespace, 'integration'::regnamespace)"
+        " and exists (select from aclexplode(relacl) where grantee = 0)"
         " union all select oid::regprocedure::text from pg_proc where pronamespace in ('outbox'::regnamespace,"
-        " 'integration'::regnamespace)"
+        " 'identity'::regnamespace, 'integration'::regnamespace)"
         " and exists (select from aclexplode(coalesce(proacl, acldefault('f', proowner))) where grantee = 0)"
     ).fetchall()
     assert not granted
 
 
 def test_all_that_is_ours_belongs_to_the_owner_that_nobody_logs_in_as(dba: Session) -> None:
-    spaces = "('outbox'::regnamespace, 'integration'::regnamespace)"
+    spaces = "('outbox'::regnamespace, 'identity'::regnamespace, 'integration'::regnamespace)"
     owners = dba.execute(
         f"select distinct owner::regrole::text from (select relowner from pg_class where relnamespace in {spaces}"
         f" union select proowner from pg_proc where pronamespace in {spaces}"
@@ -150,7 +180,8 @@ def test_all_that_is_ours_belongs_to_the_owner_that_nobody_logs_in_as(dba: Sessi
 def test_every_function_with_the_owners_rights_has_its_search_path_pinned(dba: Session) -> None:
     loose = dba.execute(
         "select oid::regprocedure from pg_proc where prosecdef and pronamespace in ('outbox'::regnamespace,"
-        " 'integration'::regnamespace) and not coalesce(proconfig, '{}') @> array['search_path=pg_catalog, pg_temp']"
+        " 'identity'::regnamespace, 'integration'::regnamespace)"
+        " and not coalesce(proconfig, '{}') @> array['search_path=pg_catalog, pg_temp']"
     ).fetchall()
     assert not loose
 
