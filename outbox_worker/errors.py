@@ -8,6 +8,8 @@
     ├── InBoostUnavailable       69  InBoost cannot be reached, and this command cannot wait
     ├── VerdictFailed             1  the demo found something lost, doubled or out of order
     ├── NothingMatched            1  what a person asked for is not there, so nothing was shown or done
+    ├── RunningElsewhere          3  a round is being run at this moment, by a worker or another person
+    ├── SyncStopped               1  the customer sync stopped before its end, for a person to look at
     ├── BeingSent                 3  some was not done, because it is on its way at this moment; the rest was
     ├── Unrecordable             65  a fact that cannot be made into an event (EX_DATAERR)
     └── Unsendable               65  an event that cannot be made into a request (EX_DATAERR)
@@ -61,6 +63,18 @@ class VerdictFailed(OutboxWorkerError):
 
 class NothingMatched(OutboxWorkerError):
     """Say what was looked for, and where it may be found."""
+
+    exit_status = 1
+
+
+class RunningElsewhere(OutboxWorkerError):
+    """Say what runs, and that it may be waited for."""
+
+    exit_status = 3
+
+
+class SyncStopped(OutboxWorkerError):
+    """Say what the sync met, that what it has stored stands, and what lets it go on."""
 
     exit_status = 1
 

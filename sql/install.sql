@@ -48,6 +48,10 @@ set local role outbox_owner;
 \ir install/record_event.sql
 \ir install/record_capture_failure.sql
 \ir install/backlog.sql
+\ir install/client.sql
+\ir install/unstored_client.sql
+\ir install/customer_phone.sql
+\ir install/sync_run.sql
 \ir install/schema_version.sql
 \ir install/identity_given.sql
 \ir install/identity_email_key.sql

@@ -157,5 +157,6 @@ _OPEN: Mapping[str, Callable[[Delivery, Fate, Circumstances], Advice]] = {
 _ENDED = {
     "delivered": Advice("Done. Nothing sends it again."),
     "discarded": Advice("Given up by a person. Nothing sends it again."),
+    "expired": Advice("It waited for its client until it was too old to be sent. Nothing sends it again."),
     "unknown": Advice("Neither a duty nor a receipt is left: their rows were removed."),
 }

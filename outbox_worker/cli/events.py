@@ -31,7 +31,7 @@ Exit status: 0, or 1 if there is no such event.
   event       event_id, sequence, kind, source_id, customer_id, occurred_at,
               recorded_at, historic, payload
   operations  of each: operation, destination, state (pending, in_doubt, held,
-              waiting, dead, delivered, discarded, unknown), settled_at, due_at,
+              waiting, dead, delivered, discarded, expired, unknown), settled_at, due_at,
               claimed_at (while it is being sent), reason,
               attempts: number, purpose, worker, begun_at, took_us, outcome,
                 evidence, status, verdict, reason, digest, excerpt, is_same_body

@@ -19,7 +19,11 @@ from outbox_worker.database.deliveries import STATES, Delivery, Selection
 
 # Looked through one after the other until there are enough events, so that the newest of a busy day cost little.
 WINDOWS = (timedelta(hours=1), timedelta(days=1), timedelta(days=7), timedelta(days=31))
-ENDS = {"confirm": "delivered", "discard": "discarded"}  # acts after which there is no delivery any more
+ENDS = {
+    "confirm": "delivered",
+    "discard": "discarded",
+    "expire": "expired",
+}  # acts after which there is no delivery any more
 DUPLICATES_MAX = 20
 
 
@@ -90,8 +94,8 @@ class Route:
 class Fate:
     """What became of one operation of an event.
 
-    `state` is that of the delivery while there is one; then `delivered` or `discarded`, since `settled_at`; `unknown`
-    where neither a duty nor a receipt is left.
+    `state` is that of the delivery while there is one; then `delivered`, `discarded` or `expired`, since `settled_at`;
+    `unknown` where neither a duty nor a receipt is left.
     """
 
     operation: str
@@ -115,7 +119,7 @@ class Fate:
 
     @property
     def end(self) -> Act | None:
-        """The act by which a person ended the duty."""
+        """The act by which the duty was ended without an answer."""
         return next((it for it in self.acts if it.act in ENDS), None)
 
     @property

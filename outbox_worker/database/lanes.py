@@ -4,7 +4,7 @@ A delivery in state `waiting` is either a *root*, whose client InBoost does not 
 has made wait behind a root or, where the policy says so, behind a dead or held delivery. Releasing one too many does no
 harm, for the relay looks before it claims, and makes it wait again. Releasing one too few would make it wait for ever.
 
-Locks: the deliveries that wait, in order of lane and id, by `_hold_waiting`, which looks again until it sees none that
+Locks: the deliveries that wait, in order of lane and id, by `hold_waiting`, which looks again until it sees none that
 it does not hold. What can come between:
 
     another person settles what else blocks a follower    both want the follower's lock. The second to have it decides
@@ -95,7 +95,7 @@ def release(
     waiting where the policy says so.
     """
     numbers = {lane.head.lane for lane in lanes}
-    _hold_waiting(connection, numbers)
+    hold_waiting(connection, numbers)
     keys = [
         *_let_go(connection, numbers, tables.delivery.c.reason.not_like(FOLLOWS)),
         *_let_go(connection, numbers, tables.delivery.c.reason.like(FOLLOWS), ~_is_blocked(numbers, blocking)),
@@ -109,11 +109,11 @@ def release(
 
 def release_followers(connection: Connection, numbers: Collection[int], blocking: Collection[str]) -> int:
     """Let those go on that waited behind a delivery that this transaction has settled; return how many."""
-    _hold_waiting(connection, numbers)
+    hold_waiting(connection, numbers)
     return len(_let_go(connection, numbers, tables.delivery.c.reason.like(FOLLOWS), ~_is_blocked(numbers, blocking)))
 
 
-def _hold_waiting(connection: Connection, numbers: Collection[int]) -> None:
+def hold_waiting(connection: Connection, numbers: Collection[int]) -> None:
     """Lock all that waits in these lanes; look again until there is nothing that is not held."""
     delivery = tables.delivery.c
     rows = select(delivery.lane).where(_waits(numbers)).order_by(delivery.lane, delivery.delivery_id).with_for_update()

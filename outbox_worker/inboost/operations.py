@@ -108,6 +108,12 @@ _CLIENT = {
     "profession": _optional("specialty"),
 }
 
+# Answers: a list of clients, each with what InBoost alone knows, and where the list goes on.
+_CLIENTS = {
+    "items": Field("clients", each={"id": _optional("client_id"), **_CLIENT, "updatedAt": _optional("updated_at")}),
+    "nextCursor": _optional("cursor"),
+}
+
 _ROWS = (
     Operation(
         "set_bonus_balance",
@@ -149,9 +155,9 @@ _ROWS = (
         API,
         _meanings(200),
         "/api/MyClients?updatedSince={updated_since}&limit={limit}&cursor={cursor}",
-        _CLIENT,
+        _CLIENTS,
     ),
-    Operation("find_client", "GET", API, _meanings(200), "/api/MyClients?phone={phone}", _CLIENT),
+    Operation("find_client", "GET", API, _meanings(200), "/api/MyClients?phone={phone}", _CLIENTS),
     Operation("add_client", "POST", API, _meanings(200, 201, duplicate=409), "/api/MyClients/AddNewClient", _CLIENT),
     Operation("update_client", "PUT", API, _meanings(200, 204, unknown_client=404), "/api/MyClients/{phone}", _CLIENT),
 )

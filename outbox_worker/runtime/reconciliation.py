@@ -222,14 +222,7 @@ class _Reconciliation:
 
     def _require_last(self, connection: Any, recorded: Sequence[RecordedBalance]) -> None:
         """Wait for those who were recording when we did; raise _Overtaken if the balances are not as recorded."""
-        give_up_at_s = time.monotonic() + PATIENCE_S
-        others = database.recorders(connection)
-        while others:
-            if time.monotonic() >= give_up_at_s:
-                raise _Overtaken
-            self._pause(LOOK_EVERY_S)
-            others &= database.recorders(connection)
-        if database.changed_count(connection, recorded):
+        if not outlasts_recorders(connection, self._pause) or database.changed_count(connection, recorded):
             raise _Overtaken
 
     # Results
@@ -241,6 +234,18 @@ class _Reconciliation:
     def _note_repaired(self, kinds: Sequence[str]) -> None:
         for kind in kinds:
             self._result.of(kind).repaired_count += 1
+
+
+def outlasts_recorders(connection: Any, pause: Callable[[float], None] = time.sleep) -> bool:
+    """Wait for the transactions that are recording at this moment; False if one of them lasts too long."""
+    give_up_at_s = time.monotonic() + PATIENCE_S
+    others = database.recorders(connection)
+    while others:
+        if time.monotonic() >= give_up_at_s:
+            return False
+        pause(LOOK_EVERY_S)
+        others &= database.recorders(connection)
+    return True
 
 
 def _batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:

@@ -1,12 +1,14 @@
 -- Act: what a person did about an event or a destination, who it was, and why. Append-only, written by the operator
 -- commands in the transaction that makes the change, read by `events show`.
 -- `actor` is who says so; `recorder` is the database role that the server knows it to be.
+-- The customer sync writes acts too: what it releases, and what it lets expire, nobody has asked for.
 -- An act `confirm` is the receipt of a delivery that a person knows to have reached InBoost.
 create table if not exists outbox.act (
     act_id      bigint primary key generated always as identity,
     acted_at    timestamptz not null default clock_timestamp(),
     act         text not null
-                check (act in ('confirm', 'resend', 'requeue', 'discard', 'release', 'record', 'pause', 'resume')),
+                check (act in ('confirm', 'resend', 'requeue', 'discard', 'release', 'record', 'pause', 'resume', 'expire',
+                               'resolve')),
     event_id    text collate "C",
     operation   text,
     destination text,
@@ -16,6 +18,7 @@ create table if not exists outbox.act (
     detail      json,               -- what was true before: the state, its reason, how many attempts
     constraint an_act_has_its_object check (
         case when act in ('pause', 'resume') then event_id is null and operation is null and destination is not null
+             when act = 'resolve' then event_id is null and operation is null and destination is null
              when act = 'record' then event_id is not null and operation is null and destination is null
              else event_id is not null and operation is not null and destination is not null end)
 );

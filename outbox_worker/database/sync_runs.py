@@ -1,0 +1,126 @@
+"""How far the customer sync has read and what it has done: outbox.sync_run, written in the transactions that do it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, Row, text
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What a run has done."""
+
+    page_count: int = 0
+    read_count: int = 0
+    created_count: int = 0
+    changed_count: int = 0
+    linked_count: int = 0
+    history_count: int = 0
+    balance_count: int = 0
+    released_count: int = 0
+    expired_count: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SyncRun:
+    """A run. Without `ended_at` it is to be gone on with."""
+
+    sync_run_id: int
+    begun_at: datetime
+    ended_at: datetime | None
+    since: datetime | None
+    cursor: str | None
+    watermark: datetime | None
+    problem: str | None
+    customer_count: int
+    counts: Counts
+
+
+_NAMES = [field.name for field in fields(Counts)]
+_COLUMNS = ", ".join(_NAMES)
+_RUN = f"sync_run_id, begun_at, ended_at, since, cursor, watermark, problem, customer_count, {_COLUMNS}"
+
+_LATEST = text(f"select {_RUN} from outbox.sync_run order by sync_run_id desc limit 1")  # noqa: S608  # our names
+_LATEST_DONE = text(
+    f"select {_RUN} from outbox.sync_run where ended_at is not null order by sync_run_id desc limit 1"  # noqa: S608
+)
+_BEGIN = text(f"""
+insert into outbox.sync_run (since, customer_count)
+select :since, (select count(*) from outbox.customer_phone)
+returning {_RUN}
+""")  # noqa: S608
+_ADD = text(
+    f"update outbox.sync_run set {', '.join(f'{name} = {name} + :{name}' for name in _NAMES)}"  # noqa: S608
+    " where sync_run_id = :sync_run_id"
+)
+_MOVE = text("""
+update outbox.sync_run
+set cursor = :cursor, problem = null, asked_at = coalesce(asked_at, :asked_at),
+    newest_at = greatest(newest_at, :newest_at)
+where sync_run_id = :sync_run_id
+""")
+_STOP = text("update outbox.sync_run set problem = :problem, cursor = :cursor where sync_run_id = :sync_run_id")
+# Not later than the first page was asked for, for what changed afterwards may be missing in the pages; and not later
+# than the newest update that was seen, for InBoost may stamp by another clock than it answers by.
+_END = text("""
+update outbox.sync_run
+set ended_at = clock_timestamp(), cursor = null, problem = null,
+    watermark = greatest(since, least(newest_at, asked_at) - cast(:overlap as interval))
+where sync_run_id = :sync_run_id
+""")
+_GIVE_UP = text("""
+update outbox.sync_run
+set ended_at = clock_timestamp(), cursor = null, watermark = since, problem = 'given up, to read everything anew'
+where ended_at is null
+""")
+
+
+def latest(connection: Connection, *, done: bool = False) -> SyncRun | None:
+    """Return the latest run, or the latest that came to its end."""
+    row = connection.execute(_LATEST_DONE if done else _LATEST).first()
+    return None if row is None else _run(row)
+
+
+def begin(connection: Connection, *, whole: bool) -> SyncRun:
+    """Go on with a run that was interrupted, or begin one at the last watermark; `whole`: begin one that reads all."""
+    if whole:
+        connection.execute(_GIVE_UP)
+    before = latest(connection)
+    if before is not None and before.ended_at is None:
+        return before
+    since = before.watermark if before is not None and not whole else None
+    row = connection.execute(_BEGIN, {"since": since}).one()
+    return _run(row)
+
+
+def add(connection: Connection, run: SyncRun, counts: Counts) -> None:
+    """Count what this transaction does."""
+    if counts != Counts():
+        connection.execute(_ADD, {name: getattr(counts, name) for name in _NAMES} | {"sync_run_id": run.sync_run_id})
+
+
+def move(
+    connection: Connection, run: SyncRun, cursor: str | None, asked_at: datetime, newest_at: datetime | None
+) -> None:
+    """Go on to the next page. `asked_at` is InBoost's clock, `newest_at` the newest update of the page that is done."""
+    given = {"cursor": cursor, "asked_at": asked_at, "newest_at": newest_at, "sync_run_id": run.sync_run_id}
+    connection.execute(_MOVE, given)
+
+
+def stop(connection: Connection, run: SyncRun, problem: str, cursor: str | None) -> None:
+    """Write down why the run has stopped; the next one goes on at the cursor, or begins again at the watermark."""
+    connection.execute(_STOP, {"problem": problem, "cursor": cursor, "sync_run_id": run.sync_run_id})
+
+
+def end(connection: Connection, run: SyncRun, overlap: timedelta) -> None:
+    """Write down that all was read, and move the watermark; the next run reads the last `overlap` again."""
+    connection.execute(_END, {"overlap": overlap, "sync_run_id": run.sync_run_id})
+
+
+def _run(row: Row[Any]) -> SyncRun:
+    values = row._asdict()
+    counts = Counts(**{name: values.pop(name) for name in _NAMES})
+    return SyncRun(**values, counts=counts)
