@@ -41,6 +41,8 @@ set local role outbox_owner;
 \ir install/claim.sql
 \ir install/attempt.sql
 \ir install/act.sql
+\ir install/round.sql
+\ir install/round_run.sql
 \ir install/duplicate.sql
 \ir install/capture_failure.sql
 \ir install/lane_of.sql

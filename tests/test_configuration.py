@@ -89,7 +89,7 @@ def test_what_is_commented_out_in_the_example_is_the_default(write: Write) -> No
     file.write_text(text.replace("[inboost]\n", '[inboost]\ntoken = "hunter2"\n', 1), encoding="utf-8")
     by_default = load(file)
     assert len(commented.findall(text)) > 40
-    for section in ("database", "relay", "retry", "web", "log"):
+    for section in ("database", "relay", "retry", "rounds", "web", "log"):
         assert getattr(spoken_out, section) == getattr(by_default, section)
     hooks = spoken_out.inboost.hooks.model_copy(
         update={"accrual": spoken_out.inboost.hooks.accrual.model_copy(update={"on_doubt": None})}
@@ -479,6 +479,34 @@ def test_a_file_with_a_secret_that_cannot_be_used_is_named(write: Write, tmp_pat
         text = refusal(file)
         assert words in text
         assert "hunter" not in text
+
+
+@pytest.mark.parametrize("interval", ["10m", "30m", "900s", 1800])
+def test_customers_are_synchronised_every_10_to_30_minutes(write: Write, interval: str | int) -> None:
+    found = load(write(f"[rounds.customer_sync]\ninterval = {json.dumps(interval)}"))
+    assert timedelta(minutes=10) <= found.rounds.customer_sync.interval <= timedelta(minutes=30)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ('customer_sync.interval = "9m"', 'rounds.customer_sync.interval must be from "10m" to "30m": more often'),
+        ('customer_sync.interval = "31m"', "more seldom leaves new customers waiting"),
+        ("customer_sync.interval = 15", 'must be from "10m" to "30m"'),
+        ('customer_sync.interval = "often"', 'rounds.customer_sync.interval must be a duration, like "15m"'),
+        ("customer_sync.interval = true", "must be a duration"),
+        ("customer_sync.interval = nan", "must be a duration"),
+        ("customer_sync.interval = -1e300", 'must be from "10m" to "30m"'),
+        ('time_zone = "Kyiv"', "rounds.time_zone is no time zone that this machine knows"),
+        ('time_zone = "../../etc/passwd"', "rounds.time_zone is no time zone"),
+        ("time_zone = 2", "rounds.time_zone is no time zone"),
+        ('reconciliation.window = "1h"', "rounds.reconciliation.window must be at least twice the interval"),
+        ("reconcilation.enabled = false", "rounds.reconcilation is no setting; did you mean reconciliation?"),
+    ],
+)
+def test_rounds_that_would_not_do_their_duty_are_refused(write: Write, settings: str, words: str) -> None:
+    text = refusal(write(f"[rounds]\n{settings}"))
+    assert words in text
 
 
 @pytest.mark.parametrize(

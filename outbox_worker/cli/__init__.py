@@ -19,6 +19,7 @@ COMMANDS = {
     "in-doubt": "What may have reached InBoost and may not: list, show, confirm, resend.",
     "lanes": "Which customers wait, and why: list, release.",
     "reconcile": "Record what was never captured; ask InBoost whether it has what was delivered.",
+    "rounds": "Work that comes every so often: list, run, pause, resume.",
     "run": "Deliver: the daemon.",
     "sandbox": "A stand-in for InBoost over real HTTP, with a ledger and faults that can be switched on.",
     "schema": "Install, uninstall or print the database side.",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import getpass
 import os
-import re
 import socket
 import sys
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from typing import Any
 import click
 
 from outbox_worker.database.acts import Instruction
+from outbox_worker.rules import timetable
 
 Option = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -54,22 +54,20 @@ actor_option = click.option(
     "--actor", metavar="NAME", help="Who says so: it is recorded [default: user and host, with sudo the one behind it]."
 )
 
-_DURATION = re.compile(r"(\d{1,6})([smhd])")
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-
 
 def duration(text: str) -> timedelta:
     """Read `90s`, `15m`, `2h` or `7d`; anything else is a usage error."""
-    found = _DURATION.fullmatch(text)
+    found = timetable.duration(text)
     if found is None:
         raise click.BadParameter(f"{text!r} is no duration; write 90s, 15m, 2h or 7d")
-    return timedelta(**{_UNITS[found[2]]: int(found[1])})
+    return found
 
 
 def instant(text: str) -> datetime:
     """Read an instant in ISO 8601, in this machine's zone unless it says another; or how long ago it was, as `2h`."""
-    if _DURATION.fullmatch(text):
-        return datetime.now(UTC) - duration(text)
+    ago = timetable.duration(text)
+    if ago is not None:
+        return datetime.now(UTC) - ago
     try:
         return datetime.fromisoformat(text).astimezone()
     except (ValueError, OverflowError):

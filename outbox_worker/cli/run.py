@@ -12,10 +12,11 @@ from prometheus_client import REGISTRY
 
 from outbox_worker import __version__, configuration, logs
 from outbox_worker.cli.options import configuration_option
-from outbox_worker.configuration.assembly import assemble
+from outbox_worker.configuration.assembly import assemble, rounds_of
 from outbox_worker.configuration.reloading import Reloading
 from outbox_worker.database.backlog import StatusReader
 from outbox_worker.errors import ConfigurationError
+from outbox_worker.runtime.companion import Companion
 from outbox_worker.runtime.gauges import BacklogGauges
 from outbox_worker.runtime.heartbeat import Heartbeat
 from outbox_worker.runtime.status_line import StatusLine
@@ -45,6 +46,7 @@ def run(configuration_file: Path | None) -> None:
     status_line = StatusLine(StatusReader(settings.database.conninfo, "outbox-worker status line"))
     heartbeat = Heartbeat(relay, stop_within_s=settings.inboost.request_timeout.total_seconds() + STOP_BEYOND_REQUEST_S)
     reloading = Reloading(configuration_file, settings, assembly)
+    rounds = _rounds(settings, configuration_file)
     monitoring = MonitoringServer(
         settings.web.host,
         settings.web.port,
@@ -62,14 +64,23 @@ def run(configuration_file: Path | None) -> None:
             monitoring=monitoring.url,
         )
         status_line.start()
-        Supervisor(relay, assembly.selector, heartbeat, lambda: _reload(reloading, log)).run()
+        rounds.start()
+        Supervisor(relay, assembly.selector, heartbeat, lambda: _reload(reloading, rounds, log), rounds.stop).run()
+        rounds.join()
         log.info("stopped", worker=str(assembly.worker))
     finally:
+        rounds.join()
         status_line.stop()
         monitoring.stop()
 
 
-def _reload(reloading: Reloading, log: Any) -> None:
+def _rounds(settings: configuration.Configuration, file: Path | None) -> Companion:
+    """Rounds are run by a process of their own, with the same settings: they must not hold up the relay."""
+    named = [] if file is None else ["--configuration", str(file)]
+    return Companion("rounds", ["rounds", "serve", *named], wanted=bool(rounds_of(settings)))
+
+
+def _reload(reloading: Reloading, rounds: Companion, log: Any) -> None:
     """Take changed settings; wrong ones change nothing, least of all that deliveries go on."""
     try:
         taken, waiting = reloading()
@@ -78,5 +89,6 @@ def _reload(reloading: Reloading, log: Any) -> None:
         log.error("settings refused", error=str(error), remedy=remedy)  # noqa: TRY400  # a person's mistake
         return
     log.info("settings read again", taken=taken)
+    rounds.renew()
     if waiting:
         log.warning("settings need a restart", settings=waiting, remedy="restart the worker when it suits you")

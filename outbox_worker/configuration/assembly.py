@@ -1,4 +1,4 @@
-"""From settings to working parts: the one place where the relay is put together."""
+"""From settings to working parts: the one place where the relay and the rounds are put together."""
 
 from __future__ import annotations
 
@@ -17,12 +17,15 @@ from outbox_worker.records import Action
 from outbox_worker.rules.destination import Destination
 from outbox_worker.rules.lanes import Lanes
 from outbox_worker.rules.schedule import Timetable
+from outbox_worker.rules.timetable import Every
 from outbox_worker.rules.verdict import Policy
 from outbox_worker.runtime.backlog import Backlog
 from outbox_worker.runtime.doorbell import Doorbell
 from outbox_worker.runtime.journal import Journal
 from outbox_worker.runtime.judge import Flight, Judge
+from outbox_worker.runtime.reconciliation import reconciliation_round
 from outbox_worker.runtime.relay import Relay
+from outbox_worker.runtime.rounds import Round
 
 # A destination that fails again and again is probed at these waits: short, for the probe is one request.
 REST = Timetable(first=timedelta(seconds=1), factor=2, longest=timedelta(seconds=30))
@@ -77,6 +80,20 @@ def judge_of(configuration: Configuration, profile: Profile) -> Judge:
     """Make the judge of attempts that these settings want."""
     policy = Policy(configuration.retry.timetable, settle=configuration.inboost.request_timeout)
     return Judge(profile, policy, configuration.inboost.answer_excerpt_max)
+
+
+ASKS_INBOOST = frozenset({"customer_sync"})
+"""Rounds that need the portal's token; the others are about the database."""
+
+
+def rounds_of(configuration: Configuration) -> list[Round]:
+    """Put the rounds together that are switched on; nothing is connected yet."""
+    rounds, conninfo = configuration.rounds, configuration.database.conninfo
+    found = []
+    if rounds.reconciliation.enabled:
+        run = reconciliation_round(conninfo, rounds.reconciliation.window)
+        found.append(Round("reconciliation", Every(rounds.reconciliation.interval), run))
+    return found if rounds.enabled else []
 
 
 def _destinations(configuration: Configuration) -> list[Destination]:

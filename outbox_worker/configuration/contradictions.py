@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from outbox_worker.configuration.model import Configuration, Hook, InBoost
+from outbox_worker.configuration.model import Configuration, Hook, InBoost, Rounds
 from outbox_worker.configuration.overrides import OperationSettings
 from outbox_worker.configuration.refusal import Complaint, Location, suggestion
 from outbox_worker.configuration.values import is_plain_to_elsewhere
@@ -19,6 +19,7 @@ def contradictions(configuration: Configuration, *, to_deliver: bool) -> Iterato
     """Find them all. What only a delivery needs is missed only `to_deliver`."""
     yield from _numbers(configuration)
     yield from _database(configuration)
+    yield from _rounds(configuration.rounds)
     inboost = configuration.inboost
     if to_deliver:
         if inboost.ca_file is not None and not inboost.ca_file.is_file():
@@ -52,6 +53,15 @@ def _database(configuration: Configuration) -> Iterator[Complaint]:
     database = configuration.database
     if database.password is not None and database.has_password_in_url:
         yield Complaint(("database", "url"), "holds a password, and there is another; take it out of the url")
+
+
+def _rounds(rounds: Rounds) -> Iterator[Complaint]:
+    reconciliation = rounds.reconciliation
+    if reconciliation.window < 2 * reconciliation.interval:
+        yield Complaint(
+            ("rounds", "reconciliation", "window"),
+            "must be at least twice the interval, or a round that comes late leaves a gap that nobody looks into",
+        )
 
 
 def _portal(inboost: InBoost) -> Iterator[Complaint]:

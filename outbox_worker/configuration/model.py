@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Literal
+from zoneinfo import ZoneInfo
 
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pydantic import Field, PrivateAttr, SecretStr
@@ -19,6 +20,7 @@ from outbox_worker.configuration.values import (
     Count,
     Factor,
     HeaderName,
+    Interval,
     Port,
     Portal,
     Prefix,
@@ -26,7 +28,10 @@ from outbox_worker.configuration.values import (
     Scheme,
     Seconds,
     SigningSecrets,
+    Span,
+    SyncInterval,
     Token,
+    Zone,
 )
 from outbox_worker.inboost import profile
 from outbox_worker.inboost.operations import DEFAULT, HOOKS, Operation
@@ -159,6 +164,30 @@ class Retry(Section):
         return Timetable(self.first, self.factor, self.longest, self.tries_max)
 
 
+class CustomerSyncRound(Section):
+    """`[rounds.customer_sync]`: how often customers are compared with InBoost's clients."""
+
+    enabled: bool = True
+    interval: SyncInterval = timedelta(minutes=15)
+
+
+class ReconciliationRound(Section):
+    """`[rounds.reconciliation]`: how often facts are held against events, and those of how long."""
+
+    enabled: bool = True
+    interval: Interval = timedelta(hours=1)
+    window: Span = timedelta(days=3)
+
+
+class Rounds(Section):
+    """`[rounds]`: work that comes every so often."""
+
+    enabled: bool = True
+    time_zone: Zone = ZoneInfo("Europe/Kyiv")
+    customer_sync: CustomerSyncRound = CustomerSyncRound()
+    reconciliation: ReconciliationRound = ReconciliationRound()
+
+
 class Web(Section):
     """`[web]`: metrics and health."""
 
@@ -181,6 +210,7 @@ class Configuration(Section):
     inboost: InBoost = InBoost()
     relay: Relay = Relay()
     retry: Retry = Retry()
+    rounds: Rounds = Rounds()
     web: Web = Web()
     log: Log = Log()
     _warnings: tuple[str, ...] = PrivateAttr(default=())

@@ -13,14 +13,16 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Annotated, Any
 from urllib.parse import SplitResult, urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, SecretStr
 
 from outbox_worker.errors import ConfigurationError
 from outbox_worker.inboost.profile import Template
 from outbox_worker.inboost.signing import SECRETS_MAX, key_of
+from outbox_worker.rules import timetable
 from outbox_worker.rules.phones import is_region
 
 _SECONDS_MAX = 86_400
@@ -156,6 +158,31 @@ def _conninfo(secret: SecretStr) -> SecretStr:
     return secret
 
 
+def _duration(value: Any) -> Any:
+    found = timetable.duration(value) if isinstance(value, str) else value
+    if isinstance(found, int | float) and not isinstance(found, bool) and math.isfinite(found):
+        found = timedelta(seconds=max(0.0, min(found, 1e9)))
+    if not isinstance(found, timedelta):
+        raise ValueError('must be a duration, like "15m", "2h" or "7d"')  # noqa: TRY004  what pydantic takes
+    return found
+
+
+def _between(least: timedelta, most: timedelta, sentence: str) -> AfterValidator:
+    def check(value: timedelta) -> timedelta:
+        if not least <= value <= most:
+            raise ValueError(sentence)
+        return value
+
+    return AfterValidator(check)
+
+
+def _zone(value: Any) -> Any:
+    try:
+        return value if isinstance(value, ZoneInfo) else ZoneInfo(value)
+    except (ZoneInfoNotFoundError, ValueError, TypeError, OSError):
+        raise ValueError("is no time zone that this machine knows; write one like Europe/Kyiv") from None
+
+
 Seconds = Annotated[timedelta, BeforeValidator(_seconds)]
 Count = Annotated[int, BeforeValidator(_no_bool), Field(ge=1, le=1_000_000)]
 Bytes = Annotated[int, BeforeValidator(_no_bool), Field(ge=0, le=1_048_576)]
@@ -172,3 +199,24 @@ Prefix = Annotated[str, AfterValidator(_prefix)]
 SigningSecrets = Annotated[tuple[SecretStr, ...], AfterValidator(_signing_secrets)]
 PathTemplate = Annotated[str, AfterValidator(_path)]
 Conninfo = Annotated[SecretStr, AfterValidator(_conninfo)]
+
+SyncInterval = Annotated[
+    timedelta,
+    BeforeValidator(_duration),
+    _between(
+        timedelta(minutes=10),
+        timedelta(minutes=30),
+        'must be from "10m" to "30m": more often burdens InBoost for nothing, more seldom leaves new customers waiting',
+    ),
+]
+Interval = Annotated[
+    timedelta,
+    BeforeValidator(_duration),
+    _between(timedelta(minutes=5), timedelta(days=1), 'must be from "5m" to "1d"'),
+]
+Span = Annotated[
+    timedelta,
+    BeforeValidator(_duration),
+    _between(timedelta(hours=1), timedelta(days=3660), 'must be from "1h" to "3660d"'),
+]
+Zone = Annotated[ZoneInfo, PlainValidator(_zone)]

@@ -28,6 +28,7 @@ class Deed:
     operation: str | None = None
     destination: str | None = None
     detail: str | None = None
+    round: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

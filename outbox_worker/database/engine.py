@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from types import MappingProxyType
 
 import psycopg
 from psycopg import errors
@@ -18,14 +19,21 @@ _OTHER_SCHEMA = (errors.UndefinedTable, errors.UndefinedColumn, errors.Undefined
 _IN_USE = (errors.LockNotAvailable, errors.DeadlockDetected)
 
 
-def engine(conninfo: str, *, application_name: str, statement_timeout_s: float = 30.0) -> Engine:
+def engine(
+    conninfo: str,
+    *,
+    application_name: str,
+    statement_timeout_s: float = 30.0,
+    settings: Mapping[str, str] = MappingProxyType({}),
+) -> Engine:
     """Return an engine that opens a connection for each use and keeps none: these uses are seconds or minutes apart.
 
-    `conninfo` is libpq's, a URL or key=value pairs. Every statement sees what was committed before it, whatever the
-    database's own default is: what locks a row and then looks around relies on it.
+    `conninfo` is libpq's, a URL or key=value pairs; `settings` are further ones of the session. Every statement sees
+    what was committed before it, whatever the database's own default is: what locks a row and then looks around relies
+    on it.
     """
 
-    settings = {"statement_timeout": str(round(statement_timeout_s * 1000)), "lock_timeout": "2s"}
+    timeouts = {"statement_timeout": str(round(statement_timeout_s * 1000)), "lock_timeout": "2s"}
 
     def connect() -> psycopg.Connection:
         return psycopg.connect(
@@ -33,7 +41,7 @@ def engine(conninfo: str, *, application_name: str, statement_timeout_s: float =
             application_name=application_name,
             connect_timeout=5,
             client_encoding=ENCODING,
-            options=options(conninfo, settings),
+            options=options(conninfo, timeouts | dict(settings)),
         )
 
     return create_engine("postgresql+psycopg://", creator=connect, poolclass=NullPool)

@@ -106,6 +106,7 @@ act = Table(
     Column("event_id", Text),
     Column("operation", Text),
     Column("destination", Text),
+    Column("round", Text),
     Column("actor", Text),
     Column("recorder", Text),
     Column("reason", Text),

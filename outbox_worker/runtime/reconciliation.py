@@ -13,7 +13,7 @@ What a transaction has recorded stays if the next one fails.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
@@ -22,6 +22,7 @@ from outbox_worker.database import reconciliation as database
 from outbox_worker.database.engine import engine, explained, transaction
 from outbox_worker.database.reconciliation import BALANCE, MissingBalance, MissingFact, RecordedBalance, Window
 from outbox_worker.errors import OutboxWorkerError, Unrecordable
+from outbox_worker.runtime.rounds import Ticking
 
 T = TypeVar("T")
 
@@ -94,13 +95,27 @@ def reconcile(
     until: datetime | None = None,
     terms: Terms = Terms(),
     pause: Callable[[float], None] = time.sleep,
+    go_on: Callable[[], None] = lambda: None,
 ) -> Reconciled:
     """Record what is missing of the facts that occurred from `since` to `until`, by accounting's own instants.
 
+    `go_on` is called before each transaction, and may raise to break it off.
     Raises DatabaseUnavailable, and SchemaMismatch where the schema or the mapping is not one that we can work with.
     """
     with explained():
-        return _Reconciliation(conninfo, terms, pause).run(since, until)
+        return _Reconciliation(conninfo, terms, pause, go_on).run(since, until)
+
+
+def reconciliation_round(conninfo: str, window: timedelta) -> Callable[[Ticking], Mapping[str, int]]:
+    """Return the round that reconciles a window down to its beginning."""
+
+    def run(ticking: Ticking) -> Mapping[str, int]:
+        since = ticking.began_at - window
+        found = reconcile(conninfo, since=since, pause=ticking.pause, go_on=ticking.go_on)
+        names = ("fact_count", "known_count", "recorded_count", "repaired_count", "refused_count")
+        return {name: sum(getattr(it, name) for it in found.counts.values()) for name in names}
+
+    return run
 
 
 class _Overtaken(OutboxWorkerError):
@@ -108,10 +123,11 @@ class _Overtaken(OutboxWorkerError):
 
 
 class _Reconciliation:
-    def __init__(self, conninfo: str, terms: Terms, pause: Callable[[float], None]) -> None:
+    def __init__(self, conninfo: str, terms: Terms, pause: Callable[[float], None], go_on: Callable[[], None]) -> None:
         self._engine = engine(conninfo, application_name="outbox-worker reconcile", statement_timeout_s=STATEMENT_S_MAX)
         self._terms = terms
         self._pause = pause
+        self._go_on = go_on
 
     def run(self, since: datetime, until: datetime | None) -> Reconciled:
         now = self._ask(database.now)
@@ -127,6 +143,7 @@ class _Reconciliation:
 
     def _ask(self, function: Callable[..., T], *arguments: Any) -> T:
         """Call a function of the database in a transaction of its own."""
+        self._go_on()
         with transaction(self._engine) as connection:
             return function(connection, *arguments)
 

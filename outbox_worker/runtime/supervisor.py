@@ -18,15 +18,24 @@ Handler = Callable[[int, FrameType | None], None]
 
 
 class Supervisor:
-    """Runs a relay until SIGTERM or SIGINT, and calls `reload` between two rounds for each SIGHUP."""
+    """Runs a relay until SIGTERM or SIGINT, and calls `reload` between two rounds for each SIGHUP.
+
+    `on_stop` is called in the signal's handler: what runs beside the relay is to end as soon as it does.
+    """
 
     def __init__(
-        self, relay: Relay, selector: selectors.BaseSelector, heartbeat: Heartbeat, reload: Callable[[], None]
+        self,
+        relay: Relay,
+        selector: selectors.BaseSelector,
+        heartbeat: Heartbeat,
+        reload: Callable[[], None],
+        on_stop: Callable[[], None] = lambda: None,
     ) -> None:
         self._relay = relay
         self._selector = selector
         self._heartbeat = heartbeat
         self._reload = reload
+        self._on_stop = on_stop
         self._must_reload = False
 
     def run(self) -> None:
@@ -44,6 +53,7 @@ class Supervisor:
 
     def _hear_stop(self, number: int, frame: FrameType | None) -> None:
         self._relay.stop()
+        self._on_stop()
 
     def _hear_reload(self, number: int, frame: FrameType | None) -> None:
         self._must_reload = True

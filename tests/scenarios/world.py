@@ -36,6 +36,7 @@ SETTINGS = {
     "retry.first": 0.1,
     "retry.longest": 1,
     "web.port": 0,
+    "rounds.enabled": False,  # but where a scenario is about them
     "log.format": "json",
 }
 PATIENT = {"inboost.request_timeout": 30}  # of one that is to be killed, and must not give up first

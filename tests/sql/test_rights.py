@@ -10,7 +10,8 @@ from tests.sql.conftest import Login
 from tests.sql.till import Session, add_customer, event_ids, failures, in_outbox, record, sell, value
 
 OUTBOX_TABLES = [
-    "act", "attempt", "backlog", "capture_failure", "claim", "delivery", "destination", "duplicate", "event", "route",
+    "act", "attempt", "backlog", "capture_failure", "claim", "delivery", "destination", "duplicate", "event", "round",
+    "round_run", "route",
 ]  # fmt: skip
 APPEND_ONLY = ["event", "attempt", "act", "duplicate"]
 CHANGES = [
@@ -70,6 +71,9 @@ OF_NO_WORKER = [
     "delete from outbox.route",
     "insert into outbox.destination (destination) values ('elsewhere')",
     "delete from outbox.destination",
+    "insert into outbox.round (round) values ('elsewhere')",
+    "delete from outbox.round",
+    "delete from outbox.round_run",
     "select outbox.record_capture_failure('purchase', '1', '22012', '')",
     "select outbox.ring_doorbell()",
     "select setval('outbox.claim_id', 1)",
