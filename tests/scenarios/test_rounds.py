@@ -82,6 +82,10 @@ def test_a_companion_that_dies_is_started_again_and_the_relay_does_not_notice(wo
     assert [it["exit_status"] for it in worker.lines_of("rounds ended by itself")] == [-signal.SIGKILL]
     world.shop.buy(world.shop.customer())
     world.until_done()
+    pid = companion(worker)
+    worker.process.send_signal(signal.SIGHUP)  # settings are read again, by the companion too
+    world.until(lambda: companion(worker) not in (None, pid), "the companion to be renewed")
+    assert len(worker.lines_of("rounds ended by itself")) == 1
     assert worker.stop() == 0
 
 
