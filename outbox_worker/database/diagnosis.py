@@ -31,9 +31,11 @@ NEEDED = {
         "route",
         "capture_failure",
         "backlog",
+        "round",
+        "round_run",
     ),
-    "insert": ("claim", "attempt", "act"),
-    "update": ("delivery", "claim", "destination"),
+    "insert": ("claim", "attempt", "act", "round_run"),
+    "update": ("delivery", "claim", "destination", "round", "round_run"),
     "delete": ("delivery", "claim"),
 }
 EXCESS = {
