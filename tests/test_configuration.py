@@ -78,7 +78,7 @@ def test_the_example_loads_with_a_token_and_says_what_the_defaults_are(
 
 def test_what_is_commented_out_in_the_example_is_the_default(write: Write) -> None:
     text = EXAMPLE.read_text(encoding="utf-8")
-    secret_or_file = re.compile(r"^#(?:\w+_file|ca_file|token|password) = .*$", re.MULTILINE)
+    secret_or_file = re.compile(r"^#(?:\w+_file|ca_file|token|password|rate_max) = .*$", re.MULTILINE)
     commented = re.compile(r"^#(\w+ = )", re.MULTILINE)
     all_set = commented.sub(r"\1", secret_or_file.sub("", text))
     token = all_set.replace("[inboost]\n", '[inboost]\ntoken = "hunter2"\n', 1)

@@ -20,7 +20,8 @@ from outbox_worker.errors import NothingMatched
 
 LIST_EPILOG = """\b
 --json gives {"destinations": [...]}, of each: destination, paused_at,
-pause_reason, failure_count (in a row), rest_until, waiting_count.
+pause_reason, failure_count (in a row), rest_until, rate_max (requests a
+second), waiting_count.
 """
 
 EPILOG = """\b
@@ -59,7 +60,7 @@ def list_(configuration_file: Path | None, as_json: bool) -> None:
     if as_json:
         output.emit({"destinations": [asdict(it) for it in found]})
         return
-    rows = ([it.destination, f"{it.waiting_count:,}", _state_of(it)] for it in found)
+    rows = ([it.destination, f"{it.waiting_count:,}", _state_of(it) + _rate_of(it)] for it in found)
     output.show_table(["destination", "waiting", "state"], rows)
 
 
@@ -144,3 +145,7 @@ def _state_of(destination: Destination) -> str:
     if destination.rest_until is not None:
         return f"resting until {output.when(destination.rest_until)}"
     return f"failing, {destination.failure_count} in a row" if destination.failure_count else "open"
+
+
+def _rate_of(destination: Destination) -> str:
+    return "" if destination.rate_max is None else f"; {destination.rate_max:g} a second at most"

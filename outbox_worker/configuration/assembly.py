@@ -61,6 +61,7 @@ def assemble(configuration: Configuration) -> Assembly:
         blocking_states=settings.blocking_states,
         failures_max=configuration.retry.circuit_threshold,
         probe_s=inboost.request_timeout.total_seconds() + PROBE_AFTER_S,
+        rates=inboost.rates,
     )
     relay = Relay(
         Outbox(configuration.database.conninfo, terms),

@@ -24,6 +24,7 @@ from outbox_worker.configuration.values import (
     Port,
     Portal,
     Prefix,
+    Rate,
     Region,
     Scheme,
     Seconds,
@@ -34,7 +35,7 @@ from outbox_worker.configuration.values import (
     Zone,
 )
 from outbox_worker.inboost import profile
-from outbox_worker.inboost.operations import DEFAULT, HOOKS, Operation
+from outbox_worker.inboost.operations import API, DEFAULT, HOOKS, Operation
 from outbox_worker.logs import Format, Level, Part
 from outbox_worker.records import OnDoubt
 from outbox_worker.rules.schedule import Timetable
@@ -76,6 +77,7 @@ class Hook(Section):
     secrets_file: Path | None = None
     receiver_deduplicates: bool = False
     on_doubt: OnDoubt | None = None
+    rate_max: Rate | None = None
 
 
 class Hooks(Section):
@@ -103,6 +105,7 @@ class InBoost(Section):
     event_id_prefix: Prefix = ""
     request_timeout: Seconds = timedelta(seconds=10)
     connect_timeout: Seconds = timedelta(seconds=3)
+    rate_max: Rate | None = None
     idle_connection_age: Seconds = timedelta(seconds=20)
     answer_excerpt_max: Bytes = 1000
     ca_file: Path | None = None
@@ -117,6 +120,11 @@ class InBoost(Section):
             return None
         words = filter(None, (self.token_scheme, self.token.get_secret_value()))
         return f"{self.token_header}: {' '.join(words)}"
+
+    @property
+    def rates(self) -> dict[str, float | None]:
+        """How many requests a second each destination gets at most; None: as many as there are."""
+        return {API: self.rate_max} | {name: hook.rate_max for name, hook in self.hooks.by_destination().items()}
 
     def applied_operations(self) -> dict[str, Operation]:
         """Return the table of operations with what is overridden in it."""

@@ -21,7 +21,7 @@ from outbox_worker.database.acts import Deed, Instruction
 class Destination:
     """A destination: paused with its reason, failing so many times in a row, resting until an instant.
 
-    `waiting_count` deliveries wait for it, whatever for.
+    It gets `rate_max` requests a second at most, where that is set. `waiting_count` deliveries wait for it.
     """
 
     destination: str
@@ -29,6 +29,7 @@ class Destination:
     pause_reason: str | None
     failure_count: int
     rest_until: datetime | None
+    rate_max: float | None
     waiting_count: int
 
     @property
@@ -42,9 +43,10 @@ def read(connection: Connection) -> list[Destination]:
     it, delivery = tables.destination.c, tables.delivery.c
     waiting = select(delivery.destination, func.count().label("number")).group_by(delivery.destination).cte("waiting")
     rest = case((it.rest_until > func.clock_timestamp(), it.rest_until))
-    query = select(
-        it.destination, it.paused_at, it.pause_reason, it.failure_count, rest, func.coalesce(waiting.c.number, 0)
-    ).select_from(tables.destination.outerjoin(waiting, waiting.c.destination == it.destination))
+    columns = it.destination, it.paused_at, it.pause_reason, it.failure_count, rest, it.rate_max
+    query = select(*columns, func.coalesce(waiting.c.number, 0)).select_from(
+        tables.destination.outerjoin(waiting, waiting.c.destination == it.destination)
+    )
     return [Destination(*row) for row in connection.execute(query.order_by(it.destination))]
 
 

@@ -56,7 +56,8 @@ def _about_the_future(turn: Turn, terms: Terms) -> Iterator[Statement]:
     if turn.candidates:
         probing = [str(terms.probe_s), _array(turn.probes), failures_max]
         claiming = [*_keys(turn.candidates), _array(terms.blocking_states), str(terms.worker)]
-        yield Statement("claims", statements.CLAIM, [*claiming, *probing, _array(OPEN_STATES)])
+        rated = [_array(turn.asked), _array(turn.asked.values())]
+        yield Statement("claims", statements.CLAIM, [*claiming, *probing, _array(OPEN_STATES), *rated])
     if turn.looks:
         yield Statement("found", statements.LOOK, [*_looks(turn), operations])
     if turn.rereads:

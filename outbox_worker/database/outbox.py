@@ -110,6 +110,8 @@ class Outbox:
             connection.execute(statements.END_SESSION, (self._lost_pid, name))
             connection.execute(statements.RELEASE, (worker, list(known)))
             connection.execute(statements.ENABLE_ROUTES, (operations, operations))
+            rates = self._terms.rates
+            connection.execute(statements.SET_RATES, (list(rates), list(rates.values())))
             connection.execute(f"listen {CHANNEL}")
             failure.pop_all()
         return connection

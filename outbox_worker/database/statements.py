@@ -101,22 +101,43 @@ where destination.destination = now.destination
 # it (skip locked: a row being concluded or claimed elsewhere), and the lane has no claim (its primary key).
 # A destination that has failed again and again is open to the one who sets `probe_until`, until the probe is concluded
 # or its time is up: so of all workers one has one request there.
+# A destination with a rate is open to the one who asks for no more than the rate allows now, and what was claimed is
+# then spent. Its row stays locked until the turn commits, so that no other worker spends the same; who finds it locked
+# passes over it. What it allows is computed of the row itself, not in a subquery: what another worker has spent since
+# this statement began is then seen when the row is locked.
 # The open states come as a parameter, so that the planner cannot prove that the index of open deliveries would do: on
 # an empty table it is as cheap as the primary key, and the plan would outlive the emptiness.
 CLAIM = """
 with probing as (
-    update outbox.destination destination set probe_until = clock_timestamp() + make_interval(secs => $5::float8)
+    update outbox.destination destination
+    set probe_until = clock_timestamp() + make_interval(secs => $5::float8),
+        rate_from = case when destination.rate_max is null then destination.rate_from
+                         else greatest(destination.rate_from, clock_timestamp() - destination.rate_span)
+                              + make_interval(secs => 1 / destination.rate_max) end
     where destination.destination = any ($6::text[]) and destination.paused_at is null
       and destination.rest_until <= clock_timestamp() and destination.probe_until <= clock_timestamp()
       and destination.failure_count >= $7::integer
+      and (destination.rate_max is null or destination.rate_from + destination.rate_span <= clock_timestamp())
     returning destination.destination
+), rated as materialized (
+    select destination.destination, destination.rate_max,
+           greatest(destination.rate_from, clock_timestamp() - destination.rate_span) as up_to
+    from unnest($9::text[], $10::integer[]) as asked (destination, number)
+    join outbox.destination destination on destination.destination = asked.destination
+    where destination.paused_at is null and destination.rest_until <= clock_timestamp()
+      and destination.failure_count < $7::integer
+      and asked.number <= 0.001 + destination.rate_max * extract(
+          epoch from clock_timestamp() - greatest(destination.rate_from, clock_timestamp() - destination.rate_span))
+    for update of destination skip locked
 ), open as (
     select array(
         select destination.destination from outbox.destination destination
         where destination.paused_at is null and destination.rest_until <= clock_timestamp()
-          and destination.failure_count < $7::integer
+          and destination.failure_count < $7::integer and destination.rate_max is null
         union all
-        select probing.destination from probing) as destinations
+        select probing.destination from probing
+        union all
+        select rated.destination from rated) as destinations
 ), head as materialized (
     select delivery.*
     from open
@@ -140,6 +161,14 @@ with probing as (
     returning lane, claim_id
 ), listed as materialized (
     select array_agg(lane) as lanes, array_agg(claim_id) as claim_ids from claimed
+), spent as (
+    update outbox.destination destination
+    set rate_from = rated.up_to + make_interval(secs => of_it.number / rated.rate_max)
+    from rated
+    cross join lateral (
+        select count(*) as number from listed join head on head.lane = any (listed.lanes)
+        where head.destination = rated.destination) of_it
+    where destination.destination = rated.destination and of_it.number > 0
 )
 select listed.claim_ids[array_position(listed.lanes, head.lane)], head.lane, head.delivery_id, head.attempt_count + 1,
        case head.state when 'pending' then 'send' else 'inquire' end, head.event_id, head.operation, head.destination,
@@ -193,12 +222,16 @@ cross join lateral (
 ) delivery
 """
 
+# Nothing is subtracted from infinity: before PostgreSQL 17 that is an error.
 DESTINATIONS = """
 select destination.destination, destination.paused_at is not null, destination.failure_count,
        greatest(0, extract(epoch from greatest(
-           destination.rest_until,
-           case when destination.failure_count >= $1::integer then destination.probe_until end
-       ) - clock_timestamp()))::float8
+           clock_timestamp(), destination.rest_until,
+           case when destination.failure_count >= $1::integer then destination.probe_until end,
+           case when destination.rate_max is not null then destination.rate_from + destination.rate_span end
+       ) - clock_timestamp()))::float8,
+       case when destination.rate_max is not null
+            then floor(extract(epoch from destination.rate_span) * destination.rate_max + 0.001)::integer end
 from outbox.destination destination
 """
 
@@ -246,6 +279,11 @@ select pg_terminate_backend(pid, 2000) from pg_stat_activity where pid = %s and 
 ENABLE_ROUTES = """
 update outbox.route route set enabled = (route.operation = any (%s::text[]))
 where route.enabled <> (route.operation = any (%s::text[]))
+"""
+SET_RATES = """
+update outbox.destination destination set rate_max = asked.rate_max
+from unnest(%s::text[], %s::float8[]) as asked (destination, rate_max)
+where destination.destination = asked.destination and destination.rate_max is distinct from asked.rate_max
 """
 SOMEBODY_SLEEPS = """
 select exists (

@@ -12,6 +12,7 @@ from sqlalchemy import (
     Boolean,
     Column,
     DateTime,
+    Float,
     Integer,
     LargeBinary,
     MetaData,
@@ -128,6 +129,7 @@ destination = Table(
     Column("pause_reason", Text),
     Column("failure_count", Integer),
     _instant("rest_until"),
+    Column("rate_max", Float),
 )
 route = Table(
     "route",

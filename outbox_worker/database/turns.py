@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -15,6 +16,7 @@ class Terms:
 
     `operations` are those that it can send; `blocking_states` are those of a delivery that holds up its lane.
     A destination that has failed `failures_max` times in a row gets one probe, which is over within `probe_s`.
+    `rates` are requests a second, by destination; None: as many as there are.
     """
 
     worker: UUID
@@ -22,6 +24,7 @@ class Terms:
     blocking_states: tuple[str, ...]
     failures_max: int
     probe_s: float
+    rates: Mapping[str, float | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +52,16 @@ class DestinationNote:
 
 @dataclass(frozen=True, slots=True)
 class DestinationState:
-    """What all workers know of a destination."""
+    """What all workers know of a destination.
+
+    `rest_s` is for how long nothing may go there; `at_once` how much at most, where a rate holds.
+    """
 
     destination: str
     paused: bool
     failure_count: int
     rest_s: float
+    at_once: int | None = None
 
 
 @dataclass(slots=True)
@@ -65,6 +72,7 @@ class Turn:
     notes: list[DestinationNote] = field(default_factory=list)
     candidates: list[Due] = field(default_factory=list)
     probes: list[str] = field(default_factory=list)  # failing destinations that candidates would go to
+    asked: dict[str, int] = field(default_factory=dict)  # candidates for destinations that have a rate
     looks: list[Look] = field(default_factory=list)
     rereads: list[int] = field(default_factory=list)  # lanes to be read from their heads
     unclaimed: list[Due] = field(default_factory=list)  # candidates of the turn before that could not be claimed

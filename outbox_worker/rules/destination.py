@@ -22,6 +22,7 @@ class Destination:
         self.paused = False
         self.failure_count = 0
         self.rests_until_s = 0.0
+        self.at_once: int | None = None  # where a rate holds: what it allows in one turn
         self._slots = slots
         self.failures_max = failures_max
 
@@ -39,7 +40,8 @@ class Destination:
         if not self.is_open(now_s):
             return 0
         slots = 1 if self.is_failing else self._slots
-        return max(slots - self.in_flight, 0)
+        room = max(slots - self.in_flight, 0)
+        return room if self.at_once is None else min(room, self.at_once)
 
     def look_max(self, batch: int) -> int:
         """Return how many deliveries to read ahead now: none while half of what may be known is known."""

@@ -51,6 +51,7 @@ class Backlog:
             if destination := self._destinations.get(state.destination):
                 destination.paused = state.paused
                 destination.failure_count = state.failure_count
+                destination.at_once = state.at_once
                 destination.rests_until_s = now_s + state.rest_s if state.rest_s else 0.0
         self._reread(turn, answer, now_s)
         return self._found(turn, answer, began_s, now_s) > 0
@@ -102,6 +103,8 @@ class Backlog:
         unread = destination.lanes.unread(REREADS_MAX)
         if taken and destination.is_failing:
             turn.probes.append(destination.name)
+        elif taken and destination.at_once is not None:
+            turn.asked[destination.name] = len(taken)
         self._of_lane.update((due.lane, destination) for due in taken)
         self._of_lane.update((lane, destination) for lane in unread)
         turn.candidates += taken
