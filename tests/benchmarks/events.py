@@ -12,19 +12,20 @@ MARK = r"MARK(\d{9})"  # in each payload: by it a receiver knows which event a r
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A bonus accrual, numbered from 1."""
+    """A bonus accrual, numbered from 1; its customer is one of CUSTOMERS in turn, unless one is named."""
 
     number: int
+    customer_number: int | None = None
 
     @property
     def customer(self) -> str:
-        return str(self.number % CUSTOMERS)
+        return str(self.number % CUSTOMERS if self.customer_number is None else self.customer_number)
 
     @property
     def payload(self) -> str:
         """JSON of PAYLOAD_BYTES bytes."""
         fields = {
-            "phone": f"+38050{1_000_000 + self.number % CUSTOMERS}",
+            "phone": f"+38050{1_000_000 + int(self.customer)}",
             "code": f"MARK{self.number:09}",
             "amount": 12.5,
             "balance": 100.25,

@@ -39,19 +39,8 @@ INSERT = f"""
 insert into shop.accrual (customer_id, amount, code)
 values (:customer, 12.5, 'AT' || (extract(epoch from clock_timestamp()) * 1000000)::bigint || repeat('x', 300));
 """
-# The trigger of a contender: {capture} is what it executes for the row `new`; the event's JSON is `payload`.
-TRIGGER = """
-create function shop.capture() returns trigger language plpgsql as $$
-declare
-    payload constant json := json_build_object('phone', '+38050' || 1000000 + new.customer_id, 'code', new.code,
-                                               'amount', new.amount, 'balance', 100.25);
-begin
-    {capture};
-    return null;
-end
-$$;
-create trigger capture after insert on shop.accrual for each row execute function shop.capture();
-"""
+PAYLOAD = """json_build_object('phone', '+38050' || 1000000 + new.customer_id, 'code', new.code,
+                               'amount', new.amount, 'balance', 100.25)"""
 TIMEOUT_S = 60.0  # beyond the time that pgbench was asked to take
 
 
@@ -77,11 +66,26 @@ class Load:
     latencies_ms: Sequence[float]
 
 
-def install(database_url: str, trigger: str = "") -> None:
+def trigger(capture: str, table: str = "shop.accrual", payload: str = PAYLOAD) -> str:
+    """Return a trigger that executes something for each row `new`, whose event is in `payload`."""
+    return f"""
+        create function {table}_capture() returns trigger language plpgsql as $$
+        declare
+            payload constant json := {payload};
+        begin
+            {capture};
+            return null;
+        end
+        $$;
+        create trigger capture after insert on {table} for each row execute function {table}_capture();
+    """
+
+
+def install(database_url: str, triggers: str = "") -> None:
     """Make the table, with a trigger or without."""
     with psycopg.connect(database_url) as session:
         session.execute(TABLE)
-        session.execute(trigger or "select")  # type: ignore[arg-type]  # constants of the contenders
+        session.execute(triggers or "select")  # type: ignore[arg-type]  # constants of the contenders
 
 
 def insert(

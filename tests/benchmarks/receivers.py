@@ -116,8 +116,11 @@ class Nginx(Receiver):
 class Stamper(Receiver):
     """A receiver of ours (`stamper.py`) that notes when each event's request arrived, on the clock `time.monotonic`."""
 
+    delay_ms = 0
+
     def arguments(self) -> list[str]:
-        return [sys.executable, str(Path(__file__).with_name("stamper.py")), str(self.port)]
+        program = Path(__file__).with_name("stamper.py")
+        return [sys.executable, "-W", "ignore", str(program), str(self.port), str(self.delay_ms)]
 
     def request_count(self) -> int:
         return int(self.ask("/count"))
@@ -125,6 +128,16 @@ class Stamper(Receiver):
     def arrivals_ns(self) -> dict[int, int]:
         """Return when each event's first request arrived."""
         return {int(number): stamp for number, stamp in json.loads(self.ask("/stamps")).items()}
+
+    def ages_ms(self) -> list[float]:
+        """Return how old each of the host's rows was when its request arrived, in the order of arrival."""
+        return [age_us / 1000 for age_us in json.loads(self.ask("/ages"))]
+
+
+class SlowStamper(Stamper):
+    """The same, answering after as long as a receiver on the Internet takes at its best."""
+
+    delay_ms = 20
 
 
 def fast(directory: Path) -> Receiver:

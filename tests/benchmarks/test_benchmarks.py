@@ -8,13 +8,26 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from outbox_worker.database import schema
+from outbox_worker.demo.postgres import PostgresServer
 from tests.benchmarks import host, report
-from tests.benchmarks.contenders import OURS, load
-from tests.benchmarks.events import PAYLOAD_BYTES
-from tests.benchmarks.receivers import Stamper
+from tests.benchmarks.contenders import OURS, ROOT, Place, load
+from tests.benchmarks.contenders.outbox_worker import OutboxWorker
+from tests.benchmarks.events import CUSTOMERS, PAYLOAD_BYTES
+from tests.benchmarks.receivers import SlowStamper, Stamper
+from tests.benchmarks.scenarios import Scenario, catalogue
+from tests.benchmarks.scenarios.bulk_load import BulkLoad
+from tests.benchmarks.scenarios.catalogue import KINDS, NAMES, Sizes, scenarios
 from tests.benchmarks.scenarios.drain import TRANSACTIONS_MAX, Drain
+from tests.benchmarks.scenarios.held_snapshot import HeldSnapshot
 from tests.benchmarks.scenarios.host_inserts import PER_S, HostInserts
+from tests.benchmarks.scenarios.host_latency import HostLatency
+from tests.benchmarks.scenarios.idle import Idle, statement_count
+from tests.benchmarks.scenarios.large_backlog import LargeBacklog
+from tests.benchmarks.scenarios.large_customer import LargeCustomer
 from tests.benchmarks.scenarios.latency import Latency
+from tests.benchmarks.scenarios.loaded_latency import LoadedLatency
+from tests.benchmarks.scenarios.workers import Workers, out_of_order_count
 from tests.benchmarks.world import Server, World
 
 FEW = host.Amount(each=5)
@@ -29,26 +42,97 @@ def test_a_drain_delivers_everything_once_in_few_transactions(server: Server, tm
     assert figures["per_s"] > 0
 
 
+class Ours(OutboxWorker):
+    """Ours, its schema installed by this process: starting one for it is what takes the time here."""
+
+    def install(self, place: Place) -> None:
+        with psycopg.connect(place.database_url, autocommit=True) as session:
+            schema.install(session)
+
+
+OURS_HERE = Ours(OURS, ROOT)
+
+
+def measured(scenario: Scenario, server: Server, directory: Path) -> dict[str, dict[str, float]]:
+    """Return the figures of each of the scenario's line-up, among the contenders only ours."""
+    with closing(World(server, directory)) as world:
+        return {it.name: scenario.measure(world, it) for it in scenario.lineup([OURS_HERE])}
+
+
+def test_an_idle_worker_takes_less_than_a_processor(server: Server, tmp_path: Path) -> None:
+    figures = measured(Idle(0.5), server, tmp_path)[OURS]
+    assert 0 <= figures["worker_percent"] <= figures["percent"] < 50
+
+
+def test_every_statement_of_an_idle_workers_database_is_counted(own_server: PostgresServer) -> None:
+    before = statement_count(own_server.log)
+    with psycopg.connect(own_server.url(), options="-c log_statement=all", autocommit=True) as session:
+        session.execute("select 1")
+        session.execute("select %s::int", [1])
+    assert statement_count(own_server.log) - before == 2
+
+
+def test_the_host_inserts_beside_a_worker_that_drains(server: Server, tmp_path: Path) -> None:
+    figures = measured(HostLatency(FEW, 50, Stamper), server, tmp_path)[OURS]
+    assert 0 < figures["p50_beside_ms"] <= figures["p99_beside_ms"]
+
+
+def test_a_large_backlog_has_a_first_and_a_last_tenth(server: Server, tmp_path: Path) -> None:
+    figures = measured(LargeBacklog(2000, SlowStamper), server, tmp_path)[OURS]
+    assert min(figures.values()) > 0
+
+
+def test_others_are_not_behind_one_customer_whose_many_events_came_first(server: Server, tmp_path: Path) -> None:
+    figures = measured(LargeCustomer(300, 200), server, tmp_path)[OURS]
+    assert figures["speed"] <= 1.1, "two requests of one customer were under way at once"
+    assert figures["beside_per_s"] > 3 * figures["one_per_s"]
+
+
+def test_several_workers_keep_the_order_of_each_customer(server: Server, tmp_path: Path) -> None:
+    figures = measured(Workers(3 * CUSTOMERS // 2, counts=(2,)), server, tmp_path)[f"{OURS} × 2"]
+    assert (figures["requests"], figures["out_of_order"]) == (1, 0)
+
+
+def test_a_request_before_the_answer_to_the_one_before_is_out_of_order() -> None:
+    late_ns = SlowStamper.delay_ms * 1_000_000
+    assert out_of_order_count({1: 0, 1 + CUSTOMERS: late_ns, 1 + 2 * CUSTOMERS: late_ns + 1, 2 + CUSTOMERS: 0}) == 1
+
+
+def test_a_bulk_load_holds_nobody_up(server: Server, tmp_path: Path) -> None:
+    figures = measured(BulkLoad(50), server, tmp_path)
+    assert figures[OURS]["held_up"] == figures[OURS]["strong_locks"] == 0
+    assert figures[OURS]["wal_bytes"] > figures["no trigger"]["wal_bytes"]
+
+
+def test_what_is_recorded_under_a_held_snapshot_arrives(server: Server, tmp_path: Path) -> None:
+    figures = measured(HeldSnapshot(1, warm_up_s=0.1), server, tmp_path)[OURS]
+    assert figures["first_per_s"] > 0
+
+
+def test_the_latency_under_load_is_that_of_the_hosts_rows(server: Server, tmp_path: Path) -> None:
+    figures = measured(LoadedLatency(FEW), server, tmp_path)[OURS]
+    assert 0 < figures["p50_ms"] <= figures["p99_ms"]
+
+
+def test_the_catalogue_has_every_scenario_once() -> None:
+    assert [type(it) for it in scenarios(Sizes())] == list(KINDS)
+    assert len(set(NAMES)) == len(KINDS) == len(list(Path(catalogue.__file__).parent.glob("[a-z]*.py"))) - 1
+
+
 def test_the_latency_has_a_stamp_for_every_commit(server: Server, tmp_path: Path) -> None:
-    latency = Latency(3)
-    with closing(World(server, tmp_path)) as world:
-        figures = latency.measure(world, load(OURS))
+    figures = measured(Latency(3), server, tmp_path)[OURS]
     assert 0 < figures["p50_with_commit_ms"] <= figures["p99_with_commit_ms"]
 
 
 def test_every_host_inserts_with_its_own_capture(server: Server, tmp_path: Path) -> None:
-    inserts = HostInserts(FEW, backlog=20, receiver=Stamper)
-    with closing(World(server, tmp_path)) as world:
-        for subject in inserts.lineup([load(OURS)]):
-            figures = inserts.measure(world, subject)
-            assert all(figures[it.key] > 0 for it in PER_S.values()), subject.name
+    figures = measured(HostInserts(FEW, backlog=20, receiver=Stamper), server, tmp_path)
+    assert all(row[it.key] > 0 for row in figures.values() for it in PER_S.values())
 
 
 def test_the_hosts_trigger_is_an_adopters_and_captures_each_row(server: Server, tmp_path: Path) -> None:
-    ours = load(OURS)
     with closing(World(server, tmp_path)) as world, world.stage(Stamper) as stage:
-        ours.install(stage.place)
-        host.install(stage.place.database_url, ours.trigger())
+        OURS_HERE.install(stage.place)
+        host.install(stage.place.database_url, OURS_HERE.trigger())
         load_ = host.insert(stage.place.database_url, stage.place.directory, clients=2, amount=FEW)
         with psycopg.connect(stage.place.database_url) as session:
             counts = session.execute(

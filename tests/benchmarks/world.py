@@ -8,7 +8,7 @@ import secrets
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Generic, Protocol, Self, TypeVar
 import psycopg
 
 from tests.benchmarks.contenders import Contender, Place
+from tests.benchmarks.events import Event
 from tests.benchmarks.meters import ServerProcesses, processor_s
 from tests.benchmarks.receivers import Receiver
 
@@ -60,6 +61,7 @@ class World:
         self.directory = directory
         self.session = psycopg.connect(server.url(), autocommit=True)
         self.processes = ServerProcesses.of(self.session)
+        self.processor_count = os.cpu_count() or 1
 
     def close(self) -> None:
         """End the session."""
@@ -150,6 +152,11 @@ class Worker:
         """Return the processor time that the process has taken."""
         return processor_s(self.pid)
 
+    def memory_bytes(self) -> int:
+        """Return how much memory the process has."""
+        words = Path(f"/proc/{self.pid}/statm").read_text().split()
+        return int(words[1]) * os.sysconf("SC_PAGE_SIZE")
+
     def check(self) -> None:
         """Raise RuntimeError, with its last words, when the process has ended."""
         if self._process is not None and self._process.poll() is not None:
@@ -207,3 +214,20 @@ def _fdatasync_us(directory: Path) -> float:
             os.fdatasync(file.fileno())
             took_ns.append(time.monotonic_ns() - begun_ns)
     return sorted(took_ns)[50] / 1000
+
+
+def record(contender: Contender, database_url: str, each: Iterable[Event]) -> None:
+    """Record events one by one, as a host's transactions do."""
+    with psycopg.connect(database_url, autocommit=True) as session:
+        for event in each:
+            session.execute(contender.record, contender.record_parameters(event))  # type: ignore[arg-type]  # a constant
+
+
+def wait_for(receiver: Receiver, count: int, worker: Worker, seconds_max: float) -> None:
+    """Wait until so many requests have come. Raises RuntimeError when they do not."""
+    give_up_at = time.monotonic() + seconds_max
+    while (came := receiver.request_count()) < count:
+        if time.monotonic() > give_up_at:
+            raise RuntimeError(f"gave up after {came} of {count} requests")
+        worker.check()
+        time.sleep(0.02)

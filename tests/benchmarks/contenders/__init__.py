@@ -67,7 +67,7 @@ class Contender(ABC):
     settings: ClassVar[str]  # what was set, and where that advice stands
     done: ClassVar[str]  # a query: true when nothing waits and nothing is under way
     record: ClassVar[str]  # what a host's transaction executes for one event
-    capture: ClassVar[str]  # what the trigger of `host.TRIGGER` executes for one row
+    capture: ClassVar[str]  # what the trigger of `host.trigger` executes for one row
 
     @abstractmethod
     def install(self, place: Place) -> None:
@@ -91,7 +91,7 @@ class Contender(ABC):
 
     def trigger(self) -> str:
         """Return what makes the trigger that captures the host's rows."""
-        return host.TRIGGER.format(capture=self.capture)
+        return host.trigger(self.capture)
 
     def record_parameters(self, event: Event) -> Mapping[str, Any]:
         """Return the parameters of `record`."""

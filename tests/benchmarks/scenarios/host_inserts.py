@@ -74,10 +74,10 @@ class HostInserts(Scenario):
 
     def lineup(self, contenders: Sequence[Contender]) -> Iterator[Host]:
         yield Host("no trigger")
-        yield Host(ONE_ROW, sql=OUTBOX + host.TRIGGER.format(capture=INTO_OUTBOX))
+        yield Host(ONE_ROW, sql=OUTBOX + host.trigger(INTO_OUTBOX))
         yield Host(
             f"{ONE_ROW} with NOTIFY",
-            sql=OUTBOX + host.TRIGGER.format(capture=f"{INTO_OUTBOX}; perform pg_notify('outbox', '')"),
+            sql=OUTBOX + host.trigger(f"{INTO_OUTBOX}; perform pg_notify('outbox', '')"),
         )
         for contender in contenders:
             yield Host(contender.name, contender)

@@ -13,7 +13,7 @@ from tests.benchmarks.contenders import Contender
 from tests.benchmarks.events import Event, events
 from tests.benchmarks.receivers import Stamper
 from tests.benchmarks.scenarios import Figure, Goal, Medians, Scenario, beside_best
-from tests.benchmarks.world import Worker, World
+from tests.benchmarks.world import Worker, World, wait_for
 
 GAP_S = (0.03, 0.15)
 WARM_UP = 10
@@ -45,7 +45,7 @@ class Latency(Scenario):
             with Worker(contender, place) as worker, psycopg.connect(place.database_url, autocommit=True) as host:
                 self._warm(contender, host, receiver, worker)
                 commits = self._write(contender, host)
-                _wait_for(receiver, len(self._warm_up) + len(commits), worker)
+                wait_for(receiver, len(self._warm_up) + len(commits), worker, ARRIVAL_S_MAX)
             arrivals_ns = receiver.arrivals_ns()
         return _figures([(begun, ended, arrivals_ns[number]) for number, (begun, ended) in commits.items()])
 
@@ -53,7 +53,7 @@ class Latency(Scenario):
         """Wait until the worker listens: the first delivery may take as long as a start takes."""
         for number, event in enumerate(self._warm_up, 1):
             _commit(contender, host, event)
-            _wait_for(receiver, number, worker)
+            wait_for(receiver, number, worker, ARRIVAL_S_MAX)
         time.sleep(0.5)
 
     def _write(self, contender: Contender, host: psycopg.Connection) -> dict[int, tuple[int, int]]:
@@ -76,15 +76,6 @@ def _commit(contender: Contender, host: psycopg.Connection, event: Event) -> tup
     begun_ns = time.monotonic_ns()
     host.execute("commit")
     return begun_ns, time.monotonic_ns()
-
-
-def _wait_for(receiver: Stamper, count: int, worker: Worker) -> None:
-    give_up_at = time.monotonic() + ARRIVAL_S_MAX
-    while (came := receiver.request_count()) < count:
-        if time.monotonic() > give_up_at:
-            raise RuntimeError(f"gave up after {came} of {count} requests")
-        worker.check()
-        time.sleep(0.02)
 
 
 def _figures(stamps: Sequence[tuple[int, int, int]]) -> dict[str, float]:
