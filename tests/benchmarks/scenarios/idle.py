@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -52,12 +52,13 @@ class Idle(Scenario):
                 return self._watch(world, worker, stage.dbname)
 
     def _watch(self, world: World, worker: Worker, dbname: str) -> dict[str, float]:
-        sessions = _sessions(world, dbname)
         log = getattr(world.server, "log", None)
-        count, worker_s, server_s = statement_count(log), worker.processor_s(), _processor_s(sessions)
+        count, worker_s, sessions_s = statement_count(log), worker.processor_s(), _sessions_s(world, dbname)
         time.sleep(self._seconds)
         worker_share = (worker.processor_s() - worker_s) / self._seconds * 100
-        server_share = (_processor_s(sessions) - server_s) / self._seconds * 100
+        later_s = _sessions_s(world, dbname)
+        server_s = sum(later_s[pid] - before_s for pid, before_s in sessions_s.items() if pid in later_s)
+        server_share = server_s / self._seconds * 100
         worker.check()
         return {
             "queries_per_s": (statement_count(log) - count) / self._seconds,
@@ -74,18 +75,14 @@ class Idle(Scenario):
         yield from beside_best(medians, PERCENT, "the same: at most the best peer's")
 
 
-def _sessions(world: World, dbname: str) -> Sequence[int]:
-    found = world.session.execute("select pid from pg_stat_activity where datname = %s", [dbname])
-    return [pid for (pid,) in found] if world.processes else []
-
-
-def _processor_s(pids: Sequence[int]) -> float:
-    """Return the processor time of those that are still there."""
-    total_s = 0.0
-    for pid in pids:
-        with suppress(OSError):
-            total_s += processor_s(pid)
-    return total_s
+def _sessions_s(world: World, dbname: str) -> dict[int, float]:
+    """Return the processor time of each session in a database; of none when the server is on another machine."""
+    query = "select pid from pg_stat_activity where datname = %s and backend_type = 'client backend'"
+    found_s = {}
+    for (pid,) in world.session.execute(query, [dbname]) if world.processes else ():
+        with suppress(OSError):  # it has just ended
+            found_s[pid] = processor_s(pid)
+    return found_s
 
 
 def statement_count(log: Path | None) -> float:
