@@ -5,6 +5,8 @@ One place counts each fact: `runtime.journal` calls these, and nothing else does
 
 from __future__ import annotations
 
+from collections.abc import Container, Iterable
+
 from prometheus_client import Counter, Gauge, Histogram
 
 LATENCY_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200)
@@ -31,10 +33,14 @@ overtaken = Counter(
     "Conclusions that changed nothing, because the claim had been taken over.",
     ["operation"],
 )
-destination_failing = Gauge(
-    "outbox_worker_destination_failures",
-    "Failures of a destination in a row.",
-    ["destination"],
+claim_conflicts = Counter(
+    "outbox_worker_claim_conflicts_total",
+    "Deliveries that were to be claimed and were not: another worker was faster, or their turn had passed.",
+)
+wake_ups = Counter(
+    "outbox_worker_wakeups_total",
+    "How often the idle relay looked for work: because the doorbell rang, or because the slow poll was due.",
+    ["cause"],
 )
 destination_pauses = Counter(
     "outbox_worker_destination_pauses_total",
@@ -50,3 +56,50 @@ turns_refused = Counter(
     "How often the database refused what the relay asked of it, though the connection stood.",
 )
 database_up = Gauge("outbox_worker_database_up", "1 while the relay is connected to the database.")
+build_info = Gauge("outbox_worker_build_info", "1, with the version that runs.", ["version"])
+
+WAKE_UP_CAUSES = ("doorbell", "poll")
+
+# What can come of an attempt: purpose, outcome, verdict. A test holds it against the rules.
+CONCLUSIONS = (
+    ("send", "accepted", "acknowledge"),
+    ("send", "duplicate", "acknowledge"),
+    ("send", "not_sent", "retry"),
+    ("send", "try_later", "retry"),
+    ("send", "credentials", "retry"),
+    ("send", "misdirected", "retry"),
+    ("send", "unknown_client", "wait_for_client"),
+    ("send", "rejected", "dead_letter"),
+    ("send", "unsendable", "dead_letter"),
+    ("send", "unsendable", "wait_for_client"),
+    ("send", "in_doubt", "inquire"),
+    ("send", "in_doubt", "retry"),
+    ("send", "in_doubt", "hold"),
+    ("inquire", "found", "acknowledge"),
+    ("inquire", "not_found", "inquire"),
+    ("inquire", "not_found", "retry"),
+    ("inquire", "no_finding", "inquire"),
+    ("inquire", "no_finding", "hold"),
+    ("inquire", "not_sent", "inquire"),
+    ("inquire", "try_later", "inquire"),
+    ("inquire", "credentials", "inquire"),
+    ("inquire", "unsendable", "hold"),
+)
+
+
+def begin(version: str, operations: Iterable[str], destinations: Iterable[str], inquired: Container[str]) -> None:
+    """Let every label set that can occur begin at zero: a first failure is then seen as an increase.
+
+    `inquired` are the operations that are looked up when in doubt.
+    """
+    build_info.labels(version).set(1)
+    for cause in WAKE_UP_CAUSES:
+        wake_ups.labels(cause)
+    for destination in destinations:
+        destination_pauses.labels(destination)
+    for operation in operations:
+        for family in (request_seconds, delivered_seconds, overtaken):
+            family.labels(operation)
+        for purpose, outcome, verdict in CONCLUSIONS:
+            if purpose == "send" or operation in inquired:
+                attempts.labels(operation, purpose, outcome, verdict)

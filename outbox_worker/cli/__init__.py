@@ -18,6 +18,7 @@ COMMANDS = {
     "events": "What was recorded and what became of it: show, list, record.",
     "in-doubt": "What may have reached InBoost and may not: list, show, confirm, resend.",
     "lanes": "Which customers wait, and why: list, release.",
+    "monitoring": "Alert rules for Prometheus, a dashboard for Grafana: rules, dashboard.",
     "reconcile": "Record what was never captured; ask InBoost whether it has what was delivered.",
     "rounds": "Work that comes every so often: list, run, pause, resume.",
     "run": "Deliver: the daemon.",

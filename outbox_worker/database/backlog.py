@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, distinct, func, select
+from sqlalchemy import Connection, select, text
 
 from outbox_worker.database import tables
 from outbox_worker.database.engine import engine, explained, transaction
@@ -43,16 +43,39 @@ class Status:
     claimed_count: int
     worker_count: int  # workers with something in flight
     capture_failure_count: int
+    waiting_lane_count: int  # lanes, mostly customers, with deliveries that wait for their client
+    oldest_snapshot_s: float | None  # None: this role does not see what others have open
 
     def count(self, state: str) -> int:
         """Return how many deliveries are in a state."""
         return sum(row.delivery_count for row in self.waiting if row.state == state)
 
     @property
+    def oldest_due_at(self) -> datetime | None:
+        """Since when the oldest delivery is due that is not delivered; None when none is due."""
+        due = [row.oldest_due_at for row in self.waiting if row.oldest_due_at is not None]
+        return min(due) if due and min(due) <= self.read_at else None
+
+    @property
     def lag_s(self) -> float:
         """How long the oldest delivery waits that is due and not delivered."""
-        due = [row.oldest_due_at for row in self.waiting if row.oldest_due_at is not None]
-        return max((self.read_at - min(due)).total_seconds(), 0.0) if due else 0.0
+        return (self.read_at - self.oldest_due_at).total_seconds() if self.oldest_due_at else 0.0
+
+
+# Of other roles' sessions only a member of pg_read_all_stats sees whether they hold a snapshot.
+_FIGURES = text("""
+select clock_timestamp() as read_at,
+       (select count(*) from outbox.claim) as claimed_count,
+       (select count(distinct claim.worker) from outbox.claim) as worker_count,
+       (select count(*) from outbox.capture_failure where repaired_at is null) as capture_failure_count,
+       (select count(distinct delivery.lane) from outbox.delivery where state = 'waiting') as waiting_lane_count,
+       case when pg_has_role(session_user, 'pg_read_all_stats', 'usage') then
+           coalesce((select extract(epoch from clock_timestamp() - min(session.xact_start))
+                     from pg_stat_activity session
+                     where session.backend_xmin is not null and session.backend_type = 'client backend'
+                       and session.pid <> pg_backend_pid()), 0)::float8
+       end as oldest_snapshot_s
+""")
 
 
 class StatusReader:
@@ -69,11 +92,8 @@ class StatusReader:
 
 def read(connection: Connection) -> Status:
     """Read the state of the outbox. Its cost grows with what waits, not with what has been delivered."""
-    claim, failure, destination = tables.claim.c, tables.capture_failure.c, tables.destination.c
-    claims = connection.execute(
-        select(func.count(), func.count(distinct(claim.worker))).select_from(tables.claim)
-    ).one()
-    failures = select(func.count()).select_from(tables.capture_failure).where(failure.repaired_at.is_(None))
+    destination = tables.destination.c
+    figures = connection.execute(_FIGURES).one()
     destinations = select(
         destination.destination,
         destination.paused_at,
@@ -82,10 +102,7 @@ def read(connection: Connection) -> Status:
         tables.rest_until,
     ).order_by(destination.destination)
     return Status(
-        read_at=connection.scalar(select(func.clock_timestamp())) or datetime.min,  # noqa: DTZ901  # never None
         waiting=[Waiting(*row) for row in connection.execute(select(tables.backlog))],
         destinations=[DestinationStatus(*row) for row in connection.execute(destinations)],
-        claimed_count=claims[0],
-        worker_count=claims[1],
-        capture_failure_count=connection.scalar(failures) or 0,
+        **figures._mapping,
     )

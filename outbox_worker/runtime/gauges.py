@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from time import perf_counter
 
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -15,7 +15,7 @@ STATES = ("pending", "in_doubt", "held", "waiting", "dead")
 
 
 class BacklogGauges(Collector):
-    """What waits, by destination and state; the lag; paused destinations; capture failures.
+    """What waits, by destination and state; the lag; what people must look at; what disturbs the database.
 
     When the reading fails, only `outbox_worker_backlog_read_ok` is 0, and nothing else is said.
     """
@@ -37,12 +37,22 @@ class BacklogGauges(Collector):
             return
         yield _gauge("outbox_worker_backlog_read_ok", "1 if the outbox could be read for this scrape.", 1)
         yield _gauge("outbox_worker_backlog_read_seconds", "How long that took.", perf_counter() - begun_s)
-        yield _gauge("outbox_worker_lag_seconds", "How long the oldest delivery waits that is due.", status.lag_s)
-        yield _gauge("outbox_worker_claimed_deliveries", "Requests in flight, of all workers.", status.claimed_count)
-        yield _gauge(
-            "outbox_worker_capture_failures", "Facts not recorded and not repaired.", status.capture_failure_count
-        )
+        yield from _of_the_whole(status)
         yield from _by_destination(status)
+
+
+def _of_the_whole(status: Status) -> Iterator[Metric]:
+    yield _gauge("outbox_worker_lag_seconds", "How long the oldest delivery waits that is due.", status.lag_s)
+    if status.oldest_due_at is not None:
+        text = "Since when the oldest delivery is due; absent when none is."
+        yield _gauge("outbox_worker_oldest_due_timestamp_seconds", text, status.oldest_due_at.timestamp())
+    lanes = "Customers whose deliveries wait until InBoost knows them."
+    yield _gauge("outbox_worker_waiting_lanes", lanes, status.waiting_lane_count)
+    yield _gauge("outbox_worker_claimed_deliveries", "Requests in flight, of all workers.", status.claimed_count)
+    yield _gauge("outbox_worker_capture_failures", "Facts not recorded and not repaired.", status.capture_failure_count)
+    if status.oldest_snapshot_s is not None:
+        text = "How long the oldest snapshot is held, by whomever; absent without pg_read_all_stats."
+        yield _gauge("outbox_worker_oldest_snapshot_seconds", text, status.oldest_snapshot_s)
 
 
 def _by_destination(status: Status) -> Iterator[Metric]:
@@ -54,13 +64,18 @@ def _by_destination(status: Status) -> Iterator[Metric]:
     )
     for labels, count in counts.items():
         deliveries.add_metric(labels, count)
-    paused = GaugeMetricFamily(
-        "outbox_worker_destination_paused", "1 while a destination is paused.", labels=["destination"]
-    )
-    for destination in status.destinations:
-        paused.add_metric([destination.destination], int(destination.paused_at is not None))
     yield deliveries
-    yield paused
+    paused = {it.destination: it.paused_at is not None for it in status.destinations}
+    yield _labelled("outbox_worker_destination_paused", "1 while a destination is paused.", paused)
+    failures = {it.destination: it.failure_count for it in status.destinations}
+    yield _labelled("outbox_worker_destination_failures", "Failures of a destination in a row.", failures)
+
+
+def _labelled(name: str, text: str, values: Mapping[str, float]) -> Metric:
+    family = GaugeMetricFamily(name, text, labels=["destination"])
+    for destination, value in values.items():
+        family.add_metric([destination], value)
+    return family
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

@@ -85,12 +85,18 @@ class Journal:
             metrics.destination_pauses.labels(note.destination).inc()
             self._log.error("destination paused", destination=note.destination, reason=note.pause_reason)
         elif note.well:
-            metrics.destination_failing.labels(note.destination).set(0)
             self._log.info("destination well again", destination=note.destination)
         else:
-            metrics.destination_failing.labels(note.destination).inc()
             rest_s = round(max(note.rest_s, note.backoff_s), 3)
             self._log.warning("destination failed", destination=note.destination, rest_s=rest_s)
+
+    def woken(self, cause: str) -> None:
+        """The idle relay looks for work."""
+        metrics.wake_ups.labels(cause).inc()
+
+    def unclaimed(self, number: int) -> None:
+        """So many deliveries were to be claimed and were not."""
+        metrics.claim_conflicts.inc(number)
 
     def database_lost(self, error: DatabaseUnavailable) -> None:
         """The connection is gone, or still cannot be had."""

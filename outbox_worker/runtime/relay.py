@@ -63,6 +63,12 @@ class Journal(Protocol):
     def noted(self, note: DestinationNote) -> None:
         """Something was written down of a destination."""
 
+    def woken(self, cause: str) -> None:
+        """The idle relay looks for work, because of `doorbell` or `poll`."""
+
+    def unclaimed(self, number: int) -> None:
+        """So many deliveries were to be claimed and were not."""
+
     def database_lost(self, error: DatabaseUnavailable) -> None:
         """The connection is gone."""
 
@@ -200,6 +206,8 @@ class Relay:
         self._backlog.plan(turn, now_s, claim=not self.is_stopping, look=looks)
         if not turn:
             return
+        if looks and (self._outbox.rang or (idle and not turn.arm)):
+            self._journal.woken("doorbell" if self._outbox.rang else "poll")
         self._over, self._outbox.rang = [], False
         self._asked = Asked(turn, now_s, idle, looks)
         self._outbox.begin(turn)
@@ -219,6 +227,8 @@ class Relay:
         turn = asked.turn
         self._answered = True
         self._in_flight.update((claim.lane, claim.claim_id) for claim in answer.claims)
+        if len(turn.candidates) > len(answer.claims):
+            self._journal.unclaimed(len(turn.candidates) - len(answer.claims))
         new = self._backlog.take_in(turn, answer, asked.began_s, now_s)
         for claim in answer.claims:
             self._send(claim, asked.began_s + self._request_timeout_s)

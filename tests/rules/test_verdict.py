@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from itertools import product
 
 import pytest
 from msgspec.structs import replace
 
+from outbox_worker.metrics import CONCLUSIONS
 from outbox_worker.records import Action, Claim, OnDoubt, Outcome, Purpose, Standing
 from outbox_worker.rules.schedule import Timetable
 from outbox_worker.rules.verdict import PUT_OFF_MAX, Policy, Situation, decide
@@ -113,3 +115,16 @@ def test_every_outcome_has_a_verdict_and_a_stopping_one_has_a_reason(outcome: Ou
     verdict = decide(situation(outcome, purpose=Purpose.INQUIRE), POLICY)
     assert (verdict.due_at is not None) == (verdict.action in (Action.RETRY, Action.INQUIRE))
     assert verdict.reason or verdict.action not in (Action.HOLD, Action.DEAD_LETTER, Action.WAIT_FOR_CLIENT)
+
+
+def test_every_conclusion_that_the_rules_can_come_to_is_among_those_that_the_metrics_begin_with() -> None:
+    inquired = {Outcome.FOUND, Outcome.NOT_FOUND, Outcome.NO_FINDING}
+    either = {Outcome.NOT_SENT, Outcome.TRY_LATER, Outcome.CREDENTIALS, Outcome.UNSENDABLE}
+    possible = {
+        (purpose, outcome, decide(each, POLICY).action)
+        for outcome, on_doubt, purpose in product(Outcome, OnDoubt, Purpose)
+        if outcome in either or (outcome in inquired) == (purpose is Purpose.INQUIRE)
+        for tries, misses, waits in product((0, 9), (0, 9), (False, True))
+        for each in [situation(outcome, on_doubt, purpose=purpose, tries=tries, misses=misses, waits=waits)]
+    }
+    assert possible == set(CONCLUSIONS)
