@@ -252,7 +252,7 @@ with overdue as materialized (
     limit %s
     for update skip locked
 ), taken as (
-    update outbox.claim claim set claim_id = nextval('outbox.claim_id')
+    update outbox.claim claim set claim_id = nextval('outbox.claim_id'), taken_at = clock_timestamp()
     from overdue join outbox.delivery delivery on delivery.lane = overdue.lane
     where claim.lane = overdue.lane and delivery.delivery_id = claim.delivery_id
     returning claim.*
@@ -270,8 +270,9 @@ join outbox.delivery delivery on delivery.lane = taken.lane and delivery.deliver
 join outbox.event event on event.event_id = delivery.event_id
 """
 
+# Not what was taken over: it was sent, perhaps by us, and who took it over is about to write down the doubt.
 # By claim, not by lane: the turn whose answer was lost may have concluded one delivery of a lane and claimed the next.
-RELEASE = "delete from outbox.claim where worker = %s and claim_id <> all (%s::bigint[])"
+RELEASE = "delete from outbox.claim where worker = %s and claim_id <> all (%s::bigint[]) and taken_at is null"
 END_SESSION = """
 select pg_terminate_backend(pid, 2000) from pg_stat_activity where pid = %s and application_name = %s
   and pid <> pg_backend_pid()

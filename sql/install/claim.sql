@@ -10,7 +10,8 @@ create table if not exists outbox.claim (
     number      integer not null check (number >= 1),
     purpose     text not null check (purpose in ('send', 'inquire')),
     worker      uuid not null,      -- drawn anew each time that a worker starts
-    claimed_at  timestamptz not null default clock_timestamp()
+    claimed_at  timestamptz not null default clock_timestamp(),
+    taken_at    timestamptz         -- taken over: perhaps sent, so its worker may not release it as never sent
 ) with (
     vacuum_truncate = off, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000,
     autovacuum_vacuum_insert_threshold = -1, autovacuum_vacuum_cost_delay = 1

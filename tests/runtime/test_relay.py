@@ -15,9 +15,10 @@ import pytest
 from outbox_worker import configuration
 from outbox_worker.configuration import assembly
 from outbox_worker.database.outbox import Outbox
-from outbox_worker.database.turns import Answer, DestinationNote, Terms, Turn
+from outbox_worker.database.turns import Answer, DestinationNote, Look, Terms, Turn
 from outbox_worker.errors import DatabaseUnavailable, TurnRefused
 from outbox_worker.inboost.operations import DELIVERIES
+from outbox_worker.records import Action, Conclusion, Outcome, Verdict
 from outbox_worker.runtime import relay as relay_module
 from outbox_worker.runtime.relay import Relay
 from tests.scenarios.faults import make_commits_fail
@@ -265,6 +266,25 @@ def test_a_claim_taken_over_is_not_released_as_never_sent_when_the_answer_is_los
     assert len(world.claims()) == 1
     [(again, _)] = outbox.take_over(60, [])
     assert again.number == 1
+
+
+def test_a_claim_taken_over_is_not_released_by_the_worker_that_made_it_and_has_no_idea(
+    world: World, outbox: Outbox
+) -> None:
+    """That one was cut off, knows the claim by its old id, and connects before the taker has concluded it."""
+    world.shop.accrue(world.shop.customer())
+    [due, *_] = turned(world, outbox, Turn(looks=[Look("accrual_hook", 0, 9)])).found["accrual_hook"]
+    [claim] = turned(world, outbox, Turn(candidates=[due])).claims
+    terms = Terms(uuid4(), DELIVERIES, ("pending", "in_doubt", "waiting"), failures_max=5, probe_s=3)
+    with closing(Outbox(world.database_url, terms)) as other:
+        other.connect([])
+        [(taken, _)] = other.take_over(0, [])
+        outbox.connect([claim.claim_id])
+        assert len(world.claims()) == 1
+        verdict = Verdict(Action.HOLD, reason="in doubt")
+        conclusion = Conclusion(taken, Outcome.IN_DOUBT, verdict, None)
+        assert turned(world, other, Turn(conclusions=[conclusion])).overtaken == []
+    assert world.states()["held"] == 1
 
 
 def test_a_claim_taken_over_twice_is_concluded_by_the_later_one(world: World, outbox: Outbox) -> None:
