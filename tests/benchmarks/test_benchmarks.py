@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import closing
 from pathlib import Path
+from xml.etree import ElementTree
 
 import psycopg
 import pytest
+from click.testing import CliRunner
 
 from outbox_worker.database import schema
 from outbox_worker.demo.postgres import PostgresServer
-from tests.benchmarks import host, report
+from tests.benchmarks import host, report, table
 from tests.benchmarks.contenders import OURS, ROOT, Place, load
 from tests.benchmarks.contenders.outbox_worker import OutboxWorker
 from tests.benchmarks.events import CUSTOMERS, PAYLOAD_BYTES
@@ -152,3 +155,29 @@ def test_a_ratio_is_taken_within_a_repetition() -> None:
     ]
     assert report.medians(runs) == {OURS: {"per_s": 30.0}, "peer": {"per_s": 10.0}}
     assert report.ratios(runs) == {"peer": {"per_s": 2.0}}
+
+
+def drains(path: Path, ours_per_s: float, peer_per_s: float) -> Path:
+    """Keep a drain of two, as the command would, at so many deliveries per second."""
+    drain = Drain(10)
+    runs = [
+        report.Run(drain.name, name, 0, {it.key: 1.0 for it in drain.figures} | {"per_s": per_s})
+        for name, per_s in ((OURS, ours_per_s), ("pg-boss", peer_per_s))
+    ]
+    path.write_text(json.dumps(report.document({"machine": "this one"}, [drain], runs)))
+    return path
+
+
+def test_the_runs_of_several_files_are_repetitions_of_each_other(tmp_path: Path) -> None:
+    files = [drains(tmp_path / f"{number}.json", per_s, 20.0) for number, per_s in enumerate((10.0, 30.0, 40.0))]
+    told = CliRunner().invoke(table.main, [*map(str, files), "--plot", str(tmp_path / "all.svg")]).output
+    assert "| deliveries per second: ahead of the best peer | 30 | pg-boss: 20 | met |" in told
+    assert "machine this one" in told
+    drawn = ElementTree.parse(tmp_path / "all.svg").getroot()  # noqa: S314  # ours
+    texts = [it.text for it in drawn.iter("{http://www.w3.org/2000/svg}text")]
+    assert {OURS, "pg-boss", "30", "20"} < set(texts)
+
+
+def test_a_goal_that_is_not_reached_is_said_to_be_missed(tmp_path: Path) -> None:
+    told = CliRunner().invoke(table.main, [str(drains(tmp_path / "1.json", 10.0, 20.0))]).output
+    assert "| deliveries per second: ahead of the best peer | 10 | pg-boss: 20 | **missed** |" in told

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Generic, Protocol, Self, TypeVar
@@ -121,6 +122,7 @@ class World:
         ).fetchall()
         (server_version,) = self.session.execute("select version()").fetchone() or ("?",)
         lines = {
+            "date": f"{datetime.now(UTC):%Y-%m-%d}",
             "machine": f"{_processor()}, {os.cpu_count()} processors, {platform.platform()}",
             "python": f"{platform.python_implementation()} {platform.python_version()}",
             "PostgreSQL": server_version.partition(" on ")[0],

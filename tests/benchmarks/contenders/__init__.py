@@ -35,6 +35,7 @@ NAMES = {
     "graphile-worker with local queue": "graphile_worker:LOCAL_QUEUE",
     "pg-boss": "pg_boss",
 }
+PEERS = [name for name in NAMES if name not in (OURS, "by hand")]  # what others have published
 ROOT = Path(__file__).resolve().parents[3]
 SLOTS = 64  # requests in flight at once, at most, for everybody
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
-from tests.benchmarks.contenders import NAMES, OURS, Contender
+from tests.benchmarks.contenders import OURS, PEERS, Contender
 from tests.benchmarks.world import World
 
 
@@ -61,10 +61,10 @@ class Scenario(ABC):
 
 
 def beside_best(
-    medians: Medians, figure: Figure, text: str, *, times: float = 1.0, among: Collection[str] = NAMES
+    medians: Medians, figure: Figure, text: str, *, times: float = 1.0, among: Collection[str] = PEERS
 ) -> Iterator[Goal]:
     """Demand that ours is at least (where more is better), or at most, so many times the best peer's."""
-    peers = {name: row[figure.key] for name, row in medians.items() if name in among and name != OURS}
+    peers = {name: row[figure.key] for name, row in medians.items() if name in among}
     if OURS not in medians or not peers:
         return
     best = (max if figure.more_is_better else min)(peers, key=lambda name: peers[name])

@@ -41,6 +41,7 @@ OTHERS = (
     "update accounting.customer set first_name = 'other' where customer_id = 1",
     "insert into accounting.customer (first_name) values ('new')",
 )
+LOAD_MS_MAX = 60_000
 TIMES_MAX = 2.0
 SECONDS = Figure("seconds", "seconds", 2)
 
@@ -100,8 +101,7 @@ class BulkLoad(Scenario):
             before = Counters.read(world.session, dbname)
             with psycopg.connect(place.database_url) as session:
                 begun_s = time.monotonic()
-                session.execute(LOAD, [CUSTOMERS, self._count])
-                session.execute("set constraints all immediate")  # what waits for the commit is done here
+                self._load(session)
                 loaded_s = time.monotonic()
                 locks, strong_locks = session.execute(LOCKS).fetchone() or (0, 0)
                 held_up = sum(_is_held_up(place, other) for other in OTHERS)
@@ -116,6 +116,14 @@ class BulkLoad(Scenario):
                 "strong_locks": strong_locks,
                 "held_up": held_up,
             }
+
+    def _load(self, session: psycopg.Connection) -> None:
+        session.execute(f"set statement_timeout = {LOAD_MS_MAX}")  # type: ignore[arg-type]  # a constant
+        try:
+            session.execute(LOAD, [CUSTOMERS, self._count])
+            session.execute("set constraints all immediate")  # what waits for the commit is done here
+        except QueryCanceled:
+            raise RuntimeError(f"not over after {LOAD_MS_MAX / 1000:.0f} s") from None
 
     def goals(self, medians: Medians, ratios: Medians) -> Iterator[Goal]:
         if OURS not in medians:

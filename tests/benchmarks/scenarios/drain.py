@@ -26,7 +26,7 @@ LOOK_EVERY_S = 0.01
 FIRST_S_MAX = 60.0
 RATE_MIN = 25.0  # deliveries per second, below which a run is given up
 PYTHON_RATIO_MIN = 2.5
-IN_PYTHON = ("pgqueuer", "by hand", "procrastinate", "faststream-outbox")
+IN_PYTHON = ("pgqueuer", "procrastinate", "faststream-outbox")
 TRANSACTIONS_MAX = 0.05
 WAL_BYTES_MAX = 1536
 
