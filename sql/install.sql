@@ -43,6 +43,7 @@ set local role outbox_owner;
 \ir install/act.sql
 \ir install/round.sql
 \ir install/round_run.sql
+\ir install/told_lot.sql
 \ir install/duplicate.sql
 \ir install/capture_failure.sql
 \ir install/lane_of.sql

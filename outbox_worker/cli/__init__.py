@@ -16,6 +16,7 @@ COMMANDS = {
     "destinations": "Where deliveries go: list, pause, resume.",
     "doctor": "What is wrong: triggers, rights, the mapping, the database, InBoost; each with what to do.",
     "events": "What was recorded and what became of it: show, list, record.",
+    "expiry": "Whose bonuses will expire: preview, send.",
     "in-doubt": "What may have reached InBoost and may not: list, show, confirm, resend.",
     "lanes": "Which customers wait, and why: list, release.",
     "monitoring": "Alert rules for Prometheus, a dashboard for Grafana: rules, dashboard.",

@@ -17,10 +17,11 @@ from outbox_worker.records import Action
 from outbox_worker.rules.destination import Destination
 from outbox_worker.rules.lanes import Lanes
 from outbox_worker.rules.schedule import Timetable
-from outbox_worker.rules.timetable import Every
+from outbox_worker.rules.timetable import Daily, Every
 from outbox_worker.rules.verdict import Policy
 from outbox_worker.runtime.backlog import Backlog
 from outbox_worker.runtime.doorbell import Doorbell
+from outbox_worker.runtime.expiry_notice import ExpiryNotice
 from outbox_worker.runtime.journal import Journal
 from outbox_worker.runtime.judge import Flight, Judge
 from outbox_worker.runtime.reconciliation import reconciliation_round
@@ -94,7 +95,17 @@ def rounds_of(configuration: Configuration) -> list[Round]:
     if rounds.reconciliation.enabled:
         run = reconciliation_round(conninfo, rounds.reconciliation.window)
         found.append(Round("reconciliation", Every(rounds.reconciliation.interval), run))
+    if rounds.expiry_notice.enabled and configuration.inboost.applied_operations()["expiry_webhook"].enabled:
+        daily = Daily(rounds.expiry_notice.at, rounds.time_zone)
+        found.append(Round("expiry_notice", daily, expiry_notice(configuration)))
     return found if rounds.enabled else []
+
+
+def expiry_notice(configuration: Configuration) -> ExpiryNotice:
+    """Return what makes expiry notices."""
+    rounds, region = configuration.rounds, configuration.inboost.phone_region
+    conninfo, days = configuration.database.conninfo, rounds.expiry_notice.horizon_days
+    return ExpiryNotice(conninfo, rounds.time_zone, days, region)
 
 
 def _destinations(configuration: Configuration) -> list[Destination]:

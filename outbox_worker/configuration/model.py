@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import time, timedelta
 from pathlib import Path
 from typing import Literal
 from zoneinfo import ZoneInfo
@@ -18,9 +18,11 @@ from outbox_worker.configuration.values import (
     Bytes,
     Conninfo,
     Count,
+    Days,
     Factor,
     HeaderName,
     Interval,
+    LocalTime,
     Port,
     Portal,
     Prefix,
@@ -187,6 +189,14 @@ class ReconciliationRound(Section):
     window: Span = timedelta(days=3)
 
 
+class ExpiryNoticeRound(Section):
+    """`[rounds.expiry_notice]`: when customers are told of bonuses that will expire, and how long before."""
+
+    enabled: bool = True
+    at: LocalTime = time(10)
+    horizon_days: Days = 7
+
+
 class Rounds(Section):
     """`[rounds]`: work that comes every so often."""
 
@@ -194,6 +204,7 @@ class Rounds(Section):
     time_zone: Zone = ZoneInfo("Europe/Kyiv")
     customer_sync: CustomerSyncRound = CustomerSyncRound()
     reconciliation: ReconciliationRound = ReconciliationRound()
+    expiry_notice: ExpiryNoticeRound = ExpiryNoticeRound()
 
 
 class Web(Section):

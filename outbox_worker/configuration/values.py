@@ -10,7 +10,7 @@ import ipaddress
 import math
 import re
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import time, timedelta
 from typing import Annotated, Any
 from urllib.parse import SplitResult, urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -28,6 +28,7 @@ from outbox_worker.rules.phones import is_region
 _SECONDS_MAX = 86_400
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2: token
 _HEADERS_OF_OURS = {"content-type", "content-length", "transfer-encoding", "host", "user-agent", "idempotency-key"}
+_LOCAL_TIME = re.compile(r"(?:[01]\d|2[0-3]):[0-5]\d")
 _PREFIX = re.compile(r"[A-Za-z0-9._:-]{0,64}")
 
 
@@ -176,6 +177,14 @@ def _between(least: timedelta, most: timedelta, sentence: str) -> AfterValidator
     return AfterValidator(check)
 
 
+def _local_time(value: Any) -> Any:
+    if isinstance(value, str) and _LOCAL_TIME.fullmatch(value):
+        return time.fromisoformat(value)
+    if not isinstance(value, time) or value.tzinfo is not None or value.microsecond:
+        raise ValueError('must be a time of day, like "10:00"')
+    return value
+
+
 def _zone(value: Any) -> Any:
     try:
         return value if isinstance(value, ZoneInfo) else ZoneInfo(value)
@@ -221,3 +230,5 @@ Span = Annotated[
     _between(timedelta(hours=1), timedelta(days=3660), 'must be from "1h" to "3660d"'),
 ]
 Zone = Annotated[ZoneInfo, PlainValidator(_zone)]
+LocalTime = Annotated[time, PlainValidator(_local_time)]
+Days = Annotated[int, BeforeValidator(_no_bool), Field(ge=0, le=366)]

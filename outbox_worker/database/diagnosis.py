@@ -33,8 +33,9 @@ NEEDED = {
         "backlog",
         "round",
         "round_run",
+        "told_lot",
     ),
-    "insert": ("claim", "attempt", "act", "round_run"),
+    "insert": ("claim", "attempt", "act", "round_run", "told_lot"),
     "update": ("delivery", "claim", "destination", "round", "round_run"),
     "delete": ("delivery", "claim"),
 }

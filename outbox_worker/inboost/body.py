@@ -25,6 +25,7 @@ _decode_objects = msgspec.json.Decoder(list[Values]).decode
 _decode_any = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
 
+TRUE = msgspec.Raw(b"true")
 _NULL = b"null"
 _NUMBER_STARTS = frozenset(b"-0123456789")
 _STARTS = frozenset(range(256))

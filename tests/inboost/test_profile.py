@@ -7,6 +7,7 @@ import json
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
+from unittest import mock
 
 import pytest
 from hypothesis import given
@@ -231,10 +232,22 @@ def test_an_expiry_notice_leaves_unusable_phones_out_and_names_each_client_once(
     assert json.loads(request.body)["phones"] == ["+380501234589", "+380671234511"]
 
 
+def test_a_list_that_was_normalised_when_it_was_recorded_is_sent_as_it_is() -> None:
+    phones = ["+380501234589", "+380671234511"]
+    given = {"expires_before": "2026-12-01", "normalised": True, "phones": phones}
+    with mock.patch("outbox_worker.inboost.profile.normalise") as again:
+        body = json.loads(sent("expiry_webhook", json.dumps(given)).body)
+    assert (body["phones"], "normalised" in body, again.called) == (phones, False, False)
+
+
+@pytest.mark.parametrize("normalised", [True, False])
 @pytest.mark.parametrize("phones", [[], ["0000000"], None, "+380501234589", {}])
-def test_an_expiry_notice_to_nobody_is_not_sent(phones: object) -> None:
+def test_an_expiry_notice_to_nobody_is_not_sent(phones: object, normalised: bool) -> None:
     with pytest.raises(Unsendable) as refusal:
-        sent("expiry_webhook", json.dumps({"expires_before": "2026-12-01", "phones": phones}))
+        sent(
+            "expiry_webhook",
+            json.dumps({"expires_before": "2026-12-01", "phones": phones, "normalised": normalised}),
+        )
     assert not refusal.value.waits
 
 

@@ -11,7 +11,7 @@ from tests.sql.till import Session, add_customer, event_ids, failures, in_outbox
 
 OUTBOX_TABLES = [
     "act", "attempt", "backlog", "capture_failure", "claim", "delivery", "destination", "duplicate", "event", "round",
-    "round_run", "route",
+    "round_run", "route", "told_lot",
 ]  # fmt: skip
 APPEND_ONLY = ["event", "attempt", "act", "duplicate"]
 CHANGES = [
@@ -74,6 +74,7 @@ OF_NO_WORKER = [
     "insert into outbox.round (round) values ('elsewhere')",
     "delete from outbox.round",
     "delete from outbox.round_run",
+    "delete from outbox.told_lot",
     "select outbox.record_capture_failure('purchase', '1', '22012', '')",
     "select outbox.ring_doorbell()",
     "select setval('outbox.claim_id', 1)",
