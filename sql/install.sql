@@ -55,6 +55,8 @@ set local role outbox_owner;
 \ir install/unstored_client.sql
 \ir install/customer_phone.sql
 \ir install/sync_run.sql
+\ir install/forget_events.sql
+\ir install/forget_journals.sql
 \ir install/schema_version.sql
 \ir install/identity_given.sql
 \ir install/identity_email_key.sql

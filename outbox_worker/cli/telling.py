@@ -70,6 +70,10 @@ class _Telling:
     def show(self, *, with_requests: bool, every_attempt: bool) -> None:
         """Write it; of many attempts the first and the last ones, unless `every_attempt`."""
         self._show_event()
+        if self._event.payload == "null":
+            output.blank()
+            output.show("Its story is older than [rounds.housekeeping] keep, and forgotten; it is not sent again.")
+            return
         for part in self._told.parts:
             self._show_part(part, with_request=with_requests, every_attempt=every_attempt)
         if not self._told.parts:
@@ -94,7 +98,7 @@ class _Telling:
             + (f", {output.lasting(lag_s)} later" if lag_s >= 1 else "")
             + f" (UTC{datetime.now().astimezone():%z})"
         )
-        for line in _of_payload(self._screen.value(event.payload)):
+        for line in _of_payload(self._screen.value(event.payload)) if event.payload != "null" else ():
             output.show(line, indent=2)
 
     def _show_part(self, part: Part, *, with_request: bool, every_attempt: bool) -> None:

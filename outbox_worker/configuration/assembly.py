@@ -22,6 +22,7 @@ from outbox_worker.rules.verdict import Policy
 from outbox_worker.runtime.backlog import Backlog
 from outbox_worker.runtime.doorbell import Doorbell
 from outbox_worker.runtime.expiry_notice import ExpiryNotice
+from outbox_worker.runtime.housekeeping import Housekeeping
 from outbox_worker.runtime.journal import Journal
 from outbox_worker.runtime.judge import Flight, Judge
 from outbox_worker.runtime.reconciliation import reconciliation_round
@@ -98,6 +99,9 @@ def rounds_of(configuration: Configuration) -> list[Round]:
     if rounds.expiry_notice.enabled and configuration.inboost.applied_operations()["expiry_webhook"].enabled:
         daily = Daily(rounds.expiry_notice.at, rounds.time_zone)
         found.append(Round("expiry_notice", daily, expiry_notice(configuration)))
+    if rounds.housekeeping.enabled:
+        daily = Daily(rounds.housekeeping.at, rounds.time_zone)
+        found.append(Round("housekeeping", daily, Housekeeping(conninfo, rounds.housekeeping.keep)))
     return found if rounds.enabled else []
 
 

@@ -20,6 +20,7 @@ def contradictions(configuration: Configuration, *, to_deliver: bool) -> Iterato
     yield from _numbers(configuration)
     yield from _database(configuration)
     yield from _rounds(configuration.rounds)
+    yield from _kept(configuration.rounds)
     inboost = configuration.inboost
     if to_deliver:
         if inboost.ca_file is not None and not inboost.ca_file.is_file():
@@ -61,6 +62,14 @@ def _rounds(rounds: Rounds) -> Iterator[Complaint]:
         yield Complaint(
             ("rounds", "reconciliation", "window"),
             "must be at least twice the interval, or a round that comes late leaves a gap that nobody looks into",
+        )
+
+
+def _kept(rounds: Rounds) -> Iterator[Complaint]:
+    if rounds.housekeeping.keep < rounds.reconciliation.window:
+        yield Complaint(
+            ("rounds", "reconciliation", "window"),
+            "must not be longer than [rounds.housekeeping] keep: balances of then are not known any more",
         )
 
 

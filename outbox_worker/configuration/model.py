@@ -28,6 +28,7 @@ from outbox_worker.configuration.values import (
     Prefix,
     Rate,
     Region,
+    Retention,
     Scheme,
     Seconds,
     SigningSecrets,
@@ -197,6 +198,14 @@ class ExpiryNoticeRound(Section):
     horizon_days: Days = 7
 
 
+class HousekeepingRound(Section):
+    """`[rounds.housekeeping]`: when what is old is forgotten, and what is old."""
+
+    enabled: bool = True
+    at: LocalTime = time(3, 30)
+    keep: Retention = timedelta(days=180)
+
+
 class Rounds(Section):
     """`[rounds]`: work that comes every so often."""
 
@@ -205,6 +214,7 @@ class Rounds(Section):
     customer_sync: CustomerSyncRound = CustomerSyncRound()
     reconciliation: ReconciliationRound = ReconciliationRound()
     expiry_notice: ExpiryNoticeRound = ExpiryNoticeRound()
+    housekeeping: HousekeepingRound = HousekeepingRound()
 
 
 class Web(Section):

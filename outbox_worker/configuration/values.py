@@ -232,3 +232,12 @@ Span = Annotated[
 Zone = Annotated[ZoneInfo, PlainValidator(_zone)]
 LocalTime = Annotated[time, PlainValidator(_local_time)]
 Days = Annotated[int, BeforeValidator(_no_bool), Field(ge=0, le=366)]
+Retention = Annotated[
+    timedelta,
+    BeforeValidator(_duration),
+    _between(
+        timedelta(days=120),
+        timedelta(days=36_600),
+        'must be at least "120d": purchases of the last three months are transferred, and a month is the margin',
+    ),
+]

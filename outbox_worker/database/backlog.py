@@ -7,8 +7,9 @@ from datetime import datetime
 
 from sqlalchemy import Connection, select, text
 
-from outbox_worker.database import tables
+from outbox_worker.database import rounds, tables
 from outbox_worker.database.engine import engine, explained, transaction
+from outbox_worker.database.rounds import RoundState
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,7 @@ class Status:
     capture_failure_count: int
     waiting_lane_count: int  # lanes, mostly customers, with deliveries that wait for their client
     oldest_snapshot_s: float | None  # None: this role does not see what others have open
+    rounds: list[RoundState]
 
     def count(self, state: str) -> int:
         """Return how many deliveries are in a state."""
@@ -104,5 +106,6 @@ def read(connection: Connection) -> Status:
     return Status(
         waiting=[Waiting(*row) for row in connection.execute(select(tables.backlog))],
         destinations=[DestinationStatus(*row) for row in connection.execute(destinations)],
+        rounds=rounds.read(connection),
         **figures._mapping,
     )

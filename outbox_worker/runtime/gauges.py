@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from time import perf_counter
 
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from outbox_worker.database.backlog import Status
@@ -39,6 +39,7 @@ class BacklogGauges(Collector):
         yield _gauge("outbox_worker_backlog_read_seconds", "How long that took.", perf_counter() - begun_s)
         yield from _of_the_whole(status)
         yield from _by_destination(status)
+        yield from _by_round(status)
 
 
 def _of_the_whole(status: Status) -> Iterator[Metric]:
@@ -71,10 +72,25 @@ def _by_destination(status: Status) -> Iterator[Metric]:
     yield _labelled("outbox_worker_destination_failures", "Failures of a destination in a row.", failures)
 
 
-def _labelled(name: str, text: str, values: Mapping[str, float]) -> Metric:
-    family = GaugeMetricFamily(name, text, labels=["destination"])
-    for destination, value in values.items():
-        family.add_metric([destination], value)
+def _by_round(status: Status) -> Iterator[Metric]:
+    """Tell of the rounds that a worker's settings have run; those that are switched off are neither fresh nor stale."""
+    rounds = {it.round: it for it in status.rounds if it.fresh_s is not None}
+    text = "How long ago a round last succeeded, or was switched on."
+    ages = {name: it.fresh_s or 0.0 for name, it in rounds.items()}
+    yield _labelled("outbox_worker_round_age_seconds", text, ages, "round")
+    tries = {name: it.try_count for name, it in rounds.items()}
+    yield _labelled("outbox_worker_round_tries", "Runs of a round begun since the last that succeeded.", tries, "round")
+    runs = CounterMetricFamily("outbox_worker_round_runs", "Runs of a round, by outcome.", labels=["round", "outcome"])
+    for name, it in rounds.items():
+        for outcome, count in (("done", it.done_count), ("failed", it.failed_count), ("crashed", it.crashed_count)):
+            runs.add_metric([name, outcome], count)
+    yield runs
+
+
+def _labelled(name: str, text: str, values: Mapping[str, float], label: str = "destination") -> Metric:
+    family = GaugeMetricFamily(name, text, labels=[label])
+    for of, value in values.items():
+        family.add_metric([of], value)
     return family
 
 

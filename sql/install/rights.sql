@@ -15,6 +15,8 @@ grant insert, update on outbox.sync_run to outbox_worker;
 grant update on outbox.round to outbox_worker;
 grant insert, update on outbox.round_run to outbox_worker;
 grant insert on outbox.told_lot to outbox_worker;
+grant execute on function outbox.forget_events(timestamptz, timestamptz, integer),
+    outbox.forget_journals(timestamptz, integer) to outbox_worker;
 grant update (enabled) on outbox.route to outbox_worker;
 grant update (repaired_at) on outbox.capture_failure to outbox_worker;
 grant execute on function outbox.record_event(text, text, text, json, timestamptz, boolean) to outbox_worker;

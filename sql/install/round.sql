@@ -14,6 +14,7 @@ create table if not exists outbox.round (
     crashed_count bigint not null default 0,
     paused_at     timestamptz,
     pause_reason  text,
+    watermark     timestamptz,      -- how far housekeeping has looked through the events
     constraint a_paused_round_has_a_reason check ((paused_at is null) = (pause_reason is null))
 );
 

@@ -9,10 +9,12 @@ from prometheus_client import REGISTRY
 
 from outbox_worker import metrics
 from outbox_worker.database.backlog import DestinationStatus, Status
+from outbox_worker.database.rounds import RoundState
 from outbox_worker.runtime.gauges import BacklogGauges
 
 NOW = datetime.now(UTC)
-STATUS = Status(NOW, [], [DestinationStatus("api", None, None, 0, None)], 0, 0, 0, 0, 0.0)
+ROUND = RoundState("customer_sync", NOW, None, None, None, 0, 0, 0, 0, None, None, NOW, is_running=False)
+STATUS = Status(NOW, [], [DestinationStatus("api", None, None, 0, None)], 0, 0, 0, 0, 0.0, [ROUND])
 
 
 def metric_names() -> set[str]:

@@ -47,6 +47,10 @@ CASES: dict[str, tuple[str, str, str, int]] = {
     "OutboxWorkerTurnsRefused": (f"outbox_worker_turns_refused_total{{{JOB}}}", "0+1x20", "7x20", 12),
     "OutboxWorkerBacklogUnread": (f"outbox_worker_backlog_read_ok{{{JOB}}}", "0x10", "1x10", 7),
     "OutboxWorkerOldSnapshot": (f"outbox_worker_oldest_snapshot_seconds{{{JOB}}}", "3601x20", "3599x20", 15),
+    "OutboxWorkerRoundStale": (
+        f'outbox_worker_round_age_seconds{{{JOB}, round="customer_sync"}}', "3601x20", "3599x20", 7,
+    ),
+    "OutboxWorkerRoundFailing": (f'outbox_worker_round_tries{{{JOB}, round="reconciliation"}}', "3x20", "2x20", 7),
     "OutboxWorkerRestarts": (f"process_start_time_seconds{{{JOB}}}", "0+60x20", "1x9 2x9", 15),
 }  # fmt: skip
 

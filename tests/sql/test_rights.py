@@ -75,6 +75,7 @@ OF_NO_WORKER = [
     "delete from outbox.round",
     "delete from outbox.round_run",
     "delete from outbox.told_lot",
+    "update outbox.event set payload = 'null'",
     "select outbox.record_capture_failure('purchase', '1', '22012', '')",
     "select outbox.ring_doorbell()",
     "select setval('outbox.claim_id', 1)",
