@@ -18,6 +18,15 @@ WHY = ("--reason", "Olena asked InBoost", "--actor", "olena@till")
 # The story
 
 
+def test_of_a_forgotten_event_it_is_said_that_it_was_forgotten(desk: Desk, rows: Rows) -> None:
+    rows.purchase(1)
+    rows.do("delete from outbox.delivery")
+    rows.do("update outbox.event set payload = 'null', customer_id = null")
+    said = " ".join(desk("events", "show", "purchase:1").out.split())
+    assert "Its story is older than [rounds.housekeeping] keep, and forgotten" in said
+    assert desk("events", "show", "purchase:1", "--json").data["event"]["payload"] is None
+
+
 def test_the_story_of_a_usual_purchase_fits_a_screen_of_24_lines(desk: Desk, rows: Rows) -> None:
     event_id = rows.purchase(1234)
     rows.delivered(event_id, "add_purchase")

@@ -60,6 +60,21 @@ def test_the_state_of_a_destination_says_why_nothing_goes_there(
     assert "purchase_hook failing (4 in a row)" in said
 
 
+def test_rounds_are_told_with_their_freshness_and_tables_with_their_size(desk: Desk, dba: Session) -> None:
+    assert "rounds             none is switched on" in desk("status").out
+    dba.execute("update outbox.round set enabled_at = now() where round in ('reconciliation', 'housekeeping')")
+    dba.execute("update outbox.round set succeeded_at = now() - interval '1 day', try_count = 2 where round like 'h%'")
+    dba.execute("update outbox.round set enabled_at = now() - interval '3 days' where round = 'housekeeping'")
+    said = " ".join(desk("status").out.split())
+    assert "housekeeping 24 h ago, tried 2 times since, reconciliation not yet" in said
+    assert "on disk" in said
+    told = desk("status", "--json").data
+    ages = {it["round"]: it["age_s"] for it in told["rounds"]}
+    assert 86_400 <= ages["housekeeping"] < 86_500
+    assert ages["expiry_notice"] is None
+    assert {it["table"] for it in told["tables"]} >= {"event", "delivery", "attempt"}
+
+
 def test_for_scripts_it_is_one_json_object(desk: Desk, dba: Session) -> None:
     sell(dba, add_customer(dba))
     dba.execute("update outbox.delivery set due_at = now() - interval '90 seconds' where operation = 'add_purchase'")
