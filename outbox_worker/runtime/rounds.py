@@ -20,7 +20,7 @@ from outbox_worker import logs
 from outbox_worker.database import rounds as database
 from outbox_worker.database.engine import engine, explained, transaction
 from outbox_worker.database.rounds import Hold, Outcome, RoundState
-from outbox_worker.errors import OutboxWorkerError, RunningElsewhere
+from outbox_worker.errors import OutboxWorkerError, RunningElsewhere, SchemaMismatch
 from outbox_worker.rules.timetable import Timetable, due_at
 
 LOOK_S_MAX = 30.0  # how soon a pause, a resume or another worker's death is noticed
@@ -161,7 +161,7 @@ class Rounds:
 
     def run_once(self, round_: Round) -> float:
         """Run a round if it is due; return for how many seconds there is nothing to do about it."""
-        state = self._read()[round_.name]
+        state = self._read(round_.name)
         if state.paused_at is not None or (wait_s := round_.wait_s(state)) > LOOK_S_MAX:
             return LOOK_S_MAX
         if wait_s > 0:
@@ -197,12 +197,20 @@ class Rounds:
             except OutboxWorkerError as error:
                 _log.warning("round cannot be run", round=round_.name, error=str(error))
                 wait_s = self._after_trouble()
+            except Exception:  # or this round would silently never be run again
+                _log.exception("round cannot be run", round=round_.name)
+                wait_s = AFTER_TROUBLE_S[-1]
             self._stop.wait(wait_s)
 
     def _after_trouble(self) -> float:
         self._troubles += 1
         return AFTER_TROUBLE_S[min(self._troubles, len(AFTER_TROUBLE_S)) - 1]
 
-    def _read(self) -> dict[str, RoundState]:
+    def _read(self, name: str) -> RoundState:
         with explained(), transaction(self._engine) as connection:
-            return {state.round: state for state in database.read(connection)}
+            found = [state for state in database.read(connection) if state.round == name]
+        if not found:
+            raise SchemaMismatch(
+                f"outbox.round has no row {name}; bring the schema up with `outbox-worker schema install`"
+            )
+        return found[0]

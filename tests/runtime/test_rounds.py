@@ -13,7 +13,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from outbox_worker.database import rounds as database
-from outbox_worker.errors import DatabaseUnavailable, RunningElsewhere
+from outbox_worker.errors import DatabaseUnavailable, RunningElsewhere, SchemaMismatch
 from outbox_worker.rules.timetable import Every
 from outbox_worker.runtime.rounds import BrokenOff, Ran, Round, Rounds, Ticking, run_now
 from tests.scenarios.waiting import until
@@ -262,6 +262,33 @@ def test_what_the_settings_switch_off_is_not_fresh_or_stale(bench: Bench) -> Non
     assert enabled == [(NAME,)]
     Rounds([Round("housekeeping", HOURLY, bench.work)], bench.conninfo, bench.stop).enable()
     assert bench.of("enabled_at is null") is True
+
+
+def test_what_nobody_foresaw_between_two_runs_does_not_end_the_loop(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("outbox_worker.runtime.rounds.AFTER_TROUBLE_S", (0.0,))
+    rounds = Rounds([bench.round()], bench.conninfo, bench.stop)
+    bugs = iter([KeyError("bug"), DatabaseUnavailable("away")])
+    look = rounds.run_once
+
+    def run_once(round_: Round) -> float:
+        if (bug := next(bugs, None)) is not None:
+            raise bug
+        return look(round_)
+
+    monkeypatch.setattr(rounds, "run_once", run_once)
+    thread = Thread(target=rounds.run)
+    thread.start()
+    until(lambda: bench.of("done_count"), "the round to be done")
+    bench.stop.set()
+    thread.join(20)
+
+
+def test_a_schema_without_the_rounds_row_is_refused_with_a_sentence(bench: Bench) -> None:
+    bench.session.execute("delete from outbox.round where round = %s", [NAME])
+    with pytest.raises(SchemaMismatch, match="schema install"):
+        bench.look()
 
 
 def test_the_loop_runs_what_is_due_and_ends_when_told(bench: Bench) -> None:
