@@ -14,8 +14,9 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from functools import lru_cache
-from typing import Any, Literal, TextIO
+from typing import Any, BinaryIO, Literal, TextIO
 
 import msgspec
 import structlog
@@ -31,8 +32,10 @@ _GRAVITY = {name.lower(): number for name, number in logging.getLevelNamesMappin
 
 _BLOT = "***"
 _IDENTIFIERS = ("event_id", "source_id", "delivery_id", "lane", "attempt", "worker", "boot_id", "digest", "logger")
-_TERMS = ("operation", "destination", "kind", "outcome", "verdict", "action", "evidence", "level", "time", "version")
-_LEGIBLE = frozenset(_IDENTIFIERS + _TERMS)
+_TERMS = ("operation", "destination", "kind", "purpose", "outcome", "verdict", "action", "evidence")
+_OURS = ("level", "time", "version", "number", "status", "took_us", "lag_ms", "due_in_s")
+_NUMBERS = (int, float)  # a tuple made once: `int | float` would be made anew for each value
+_LEGIBLE = frozenset(_IDENTIFIERS + _TERMS + _OURS)
 _SECRET = re.compile(r"token|secret|passw|authori[sz]|credential|conninfo|dsn|api_?key|signature|cookie", re.IGNORECASE)
 _PHONE = re.compile(r"phone|msisdn", re.IGNORECASE)
 
@@ -67,6 +70,8 @@ def configure(
     """
     out = sys.stderr if stream is None else stream
     as_json = format == "json" or (format == "auto" and not out.isatty())
+    global _stream  # the process has one log
+    _stream = out.buffer if as_json else None
     structlog.configure(
         processors=[_drop_below_threshold, *_common(), _as_json if as_json else _console(out)],
         wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
@@ -95,10 +100,14 @@ def _factory(out: TextIO, as_json: bool) -> Callable[..., WrappedLogger]:
 
 
 def _drop_below_threshold(logger: WrappedLogger, name: str, line: EventDict) -> EventDict:
-    threshold = _thresholds.get(logger.name)
-    if _GRAVITY[name] < (_thresholds[None] if threshold is None else threshold):
+    if _GRAVITY[name] < _threshold(logger.name):
         raise structlog.DropEvent
     return line
+
+
+def _threshold(name: str | None) -> int:
+    own = _thresholds.get(name)
+    return _thresholds[None] if own is None else own
 
 
 def _common() -> list[Processor]:
@@ -131,6 +140,36 @@ def _route_standard_logging(out: TextIO, as_json: bool) -> None:
     logging.basicConfig(handlers=[handler], force=True)
 
 
+class WideLog:
+    """Writes the lines of which there may be thousands a second: structlog's lines, without its steps in between.
+
+    As JSON they are kept until `flush`: a write for each would cost as much as the line. For people they go through
+    structlog. `bound` stands in every line. `configure` comes first.
+    """
+
+    def __init__(self, name: str, **bound: Any) -> None:
+        self._log = structlog.get_logger(name).bind(**bound)
+        self._name = name
+        self._bound = bound
+        self._kept: list[bytes] = []
+
+    def write(self, level: Level, event: str, line: Mapping[str, Any], now: datetime) -> None:
+        """Write a line of what happened `now` (in UTC); its values are protected like any other's."""
+        if _stream is None:
+            getattr(self._log, level)(event, **line)
+        elif _GRAVITY[level] >= _threshold(self._name):
+            head: dict[str, Any] = {"time": now, "level": level, "event": event}
+            self._kept.append(_encode(head | dict(protect(None, level, {**self._bound, **line}))))
+
+    def flush(self) -> None:
+        """Let the lines out that were kept."""
+        if _stream is not None and self._kept:
+            kept, self._kept = self._kept, []
+            _stream.write(b"\n".join([*kept, b""]))
+            _stream.flush()
+
+
+_stream: BinaryIO | None = None  # where lines of JSON go, if they do
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 
 
@@ -144,10 +183,8 @@ def _as_json_text(logger: WrappedLogger, name: str, line: EventDict) -> str:
 
 def protect(logger: WrappedLogger, name: str, line: EventDict) -> EventDict:
     """Mask phones and blot out secrets in every value of a line. A processor for structlog."""
-    for key, value in line.items():
-        treat = _treatment(key)
-        if treat is not None:
-            line[key] = treat(value)
+    for key in line.keys() - _LEGIBLE:
+        line[key] = _treatment(key)(line[key])
     return line
 
 
@@ -155,9 +192,7 @@ Treatment = Callable[[Any], Any]
 
 
 @lru_cache(maxsize=1024)
-def _treatment(key: str) -> Treatment | None:
-    if key in _LEGIBLE:
-        return None
+def _treatment(key: str) -> Treatment:
     if _SECRET.search(key):
         return _blot
     return _mask_phones if _PHONE.search(key) else _clean
@@ -176,10 +211,10 @@ def _mask_phones(value: Any) -> Any:
 
 
 def _clean(value: Any) -> Any:
+    if value is None or isinstance(value, _NUMBERS):
+        return value
     if isinstance(value, str):
         return clean(value) if value else value
-    if isinstance(value, int | float | None):
-        return value
     if isinstance(value, Mapping):
         return protect(None, "", {str(key): item for key, item in value.items()})
     if isinstance(value, list | tuple | set | frozenset):
@@ -187,6 +222,7 @@ def _clean(value: Any) -> Any:
     return clean(str(value))
 
 
+@lru_cache(maxsize=256)  # most lines say the same few words: "attempt" ten thousand times a second
 def clean(text: str) -> str:
     """Mask what looks like a phone number in a free text, and blot out what looks like a secret."""
     masked = mask_all(text)

@@ -194,3 +194,34 @@ def test_what_an_operator_searches_for_stays_legible() -> None:
 def test_whatever_is_logged_one_line_of_json_comes_out(fields: dict[str, Any]) -> None:
     line = logs.protect(None, "info", {**fields, "time": "now", "level": "info", "event": "x"})
     assert b"\n" not in logs._as_json(None, "info", line)
+
+
+def test_a_wide_line_is_the_line_that_structlog_writes(file: io.TextIOWrapper) -> None:
+    logs.configure("json", "info", file)
+    said = {"event_id": "purchase:1", "status": 201, "reason": "call +380501234589", "token": "abc", "took_us": 7}
+    structlog.get_logger("any").bind(worker="w").warning("attempt", **said)
+    wide = logs.WideLog("any", worker="w")
+    wide.write("warning", "attempt", said, datetime.now(UTC))
+    assert len(lines_of(file)) == 1, "it is kept"
+    wide.flush()
+    first, second = lines_of(file)
+    assert list(first)[:3] == list(second)[:3] == ["time", "level", "event"]
+    assert first.pop("time")[:10] == second.pop("time")[:10]
+    assert first == second
+    assert second["token"] == "***"
+    assert "1234589" not in second["reason"]
+
+
+def test_a_wide_line_below_the_level_is_not_written(file: io.TextIOWrapper) -> None:
+    logs.configure("json", "warning", file)
+    wide = logs.WideLog("any")
+    wide.write("info", "attempt", {}, datetime.now(UTC))
+    wide.flush()
+    assert written(file) == ""
+
+
+def test_people_read_a_wide_line_as_any_other(file: io.TextIOWrapper) -> None:
+    logs.configure("console", "info", file)
+    logs.WideLog("any", worker="w").write("info", "attempt", {"phone": "+380501234589"}, datetime.now(UTC))
+    assert "attempt" in written(file)
+    assert "1234589" not in written(file)

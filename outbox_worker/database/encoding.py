@@ -9,7 +9,7 @@ import msgspec
 
 from outbox_worker.database import statements
 from outbox_worker.database.pipeline import Row, Statement
-from outbox_worker.database.turns import Answer, DestinationState, Terms, Turn
+from outbox_worker.database.turns import Answer, DestinationState, Look, Terms, Turn
 from outbox_worker.records import Action, Claim, Conclusion, Outcome, Purpose
 from outbox_worker.rules.lanes import Due
 
@@ -53,13 +53,14 @@ def _about_the_past(turn: Turn, terms: Terms) -> Iterator[Statement]:
 
 def _about_the_future(turn: Turn, terms: Terms) -> Iterator[Statement]:
     operations, failures_max = _array(terms.operations), str(terms.failures_max)
-    if turn.candidates:
+    if turn.candidates or turn.fresh:
         probing = [str(terms.probe_s), _array(turn.probes), failures_max]
         claiming = [*_keys(turn.candidates), _array(terms.blocking_states), str(terms.worker)]
         rated = [_array(turn.asked), _array(turn.asked.values())]
-        yield Statement("claims", statements.CLAIM, [*claiming, *probing, _array(OPEN_STATES), *rated])
+        looking = [*_looks(turn.fresh), operations]
+        yield Statement("claims", statements.CLAIM, [*claiming, *probing, _array(OPEN_STATES), *rated, *looking])
     if turn.looks:
-        yield Statement("found", statements.LOOK, [*_looks(turn), operations])
+        yield Statement("found", statements.LOOK, [*_looks(turn.looks), operations])
     if turn.rereads:
         yield Statement("reread", statements.REREAD, [_array(turn.rereads), operations, str(REREAD_MAX)])
     yield Statement("destinations", statements.DESTINATIONS, [failures_max])
@@ -137,11 +138,11 @@ def _conclusion(conclusion: Conclusion) -> dict[str, Any]:
     }
 
 
-def _looks(turn: Turn) -> list[str]:
+def _looks(looks: Sequence[Look]) -> list[str]:
     return [
-        _array(look.destination for look in turn.looks),
-        _array(look.after for look in turn.looks),
-        _array(look.count_max for look in turn.looks),
+        _array(look.destination for look in looks),
+        _array(look.after for look in looks),
+        _array(look.count_max for look in looks),
     ]
 
 

@@ -107,8 +107,22 @@ where destination.destination = now.destination
 # this statement began is then seen when the row is locked.
 # The open states come as a parameter, so that the planner cannot prove that the index of open deliveries would do: on
 # an empty table it is as cheap as the primary key, and the plan would outlive the emptiness.
+# Beside the heads that the relay names it takes what a look finds, as far as there is room: so what is new need not be
+# found by one turn and claimed by the next. Of a lane only the head passes.
 CLAIM = """
-with probing as (
+with due as materialized (
+    select * from unnest($1::bigint[], $2::bigint[]) as known (lane, delivery_id)
+    union all
+    select fresh.lane, fresh.delivery_id
+    from unnest($11::text[], $12::bigint[], $13::integer[]) as look (destination, after, count_max)
+    cross join lateral (
+        select it.lane, it.delivery_id from outbox.delivery it
+        where it.destination = look.destination and it.delivery_id > look.after
+          and it.state in ('pending', 'in_doubt') and it.operation = any ($14::text[])
+        order by it.delivery_id
+        limit look.count_max
+    ) fresh
+), probing as (
     update outbox.destination destination
     set probe_until = clock_timestamp() + make_interval(secs => $5::float8),
         rate_from = case when destination.rate_max is null then destination.rate_from
@@ -141,7 +155,7 @@ with probing as (
 ), head as materialized (
     select delivery.*
     from open
-    cross join unnest($1::bigint[], $2::bigint[]) as due (lane, delivery_id)
+    cross join due
     cross join lateral (
         select * from outbox.delivery it
         where it.lane = due.lane and it.delivery_id = due.delivery_id

@@ -125,4 +125,5 @@ def raw(value: object) -> msgspec.Raw:
 
 def instant(moment: datetime) -> msgspec.Raw:
     """Return an instant in RFC 3339; in UTC, because a session's zone must not make two attempts differ."""
-    return msgspec.Raw(b'"' + moment.astimezone(UTC).isoformat().encode() + b'"')
+    in_utc = moment.astimezone(UTC) if moment.utcoffset() else moment
+    return msgspec.Raw(b'"' + in_utc.isoformat().encode() + b'"')

@@ -104,6 +104,19 @@ class Lanes:
         """Return heads to be claimed now; their lanes are busy until one of the four words below is said of them."""
         return [self._lanes[self._pop()].known[0] for _ in range(min(count_max, len(self._ready)))]
 
+    def seize(self, due: Due) -> None:
+        """A head was claimed that had not been taken from here: its lane is busy, whatever was known of it."""
+        lane = self._lanes.setdefault(due.lane, Lane())
+        self._unread.discard(due.lane)
+        if due.lane in self._ready:
+            self._ready.remove(due.lane)
+        lane.rests_until_s = 0.0
+        if not lane.known or lane.known[0].delivery_id != due.delivery_id:
+            lane.short = lane.short or bool(lane.known)
+            self._ids.difference_update(known.delivery_id for known in lane.known)
+            lane.known.clear()
+            self._append(lane, due)
+
     def done(self, number: int) -> None:
         """The head is off the lane: delivered, or out of the way of what follows."""
         lane = self._lanes[number]

@@ -54,7 +54,9 @@ class Backlog:
                 destination.at_once = state.at_once
                 destination.rests_until_s = now_s + state.rest_s if state.rest_s else 0.0
         self._reread(turn, answer, now_s)
-        return self._found(turn, answer, began_s, now_s) > 0
+        new_count = self._found(turn, answer, began_s, now_s)
+        self._begin_fresh(turn, answer.claims)
+        return new_count > 0
 
     def move_on(self, conclusion: Conclusion, now_s: float) -> None:
         """An attempt that this worker made is over: free its slot, and let its lane do what the verdict says."""
@@ -113,6 +115,9 @@ class Backlog:
         if count_max:
             after = destination.reading.begin(now_s, before_sleep=turn.arm)
             turn.looks.append(Look(destination.name, after, count_max))
+            room = min(destination.room(now_s) - len(taken), count_max)
+            if room > 0 and not destination.is_failing and destination.at_once is None:
+                turn.fresh.append(Look(destination.name, after, room))
 
     def _begin(self, turn: Turn, claims: list[Claim], now_s: float) -> None:
         claimed = {claim.lane for claim in claims}
@@ -128,6 +133,16 @@ class Backlog:
         """Return how long a lane is left alone that could not be claimed, once more."""
         count = self._losses[lane] = self._losses.get(lane, 0) + 1
         return min(LOST_FIRST_S * 2.0 ** min(count - 1, 10), LOST_LONGEST_S)
+
+    def _begin_fresh(self, turn: Turn, claims: list[Claim]) -> None:
+        """Take note of what was claimed as it was found, over whatever else the turn brought of its lane."""
+        asked = {due.lane for due in turn.candidates} if turn.fresh else set()
+        for claim in claims if turn.fresh else ():
+            if claim.lane not in asked:
+                self._losses.pop(claim.lane, None)
+                destination = self._of_lane[claim.lane] = self._destinations[claim.destination]
+                destination.in_flight += 1
+                destination.lanes.seize(Due(claim.delivery_id, claim.lane, 0.0))
 
     def _reread(self, turn: Turn, answer: Answer, now_s: float) -> None:
         found: dict[int, list[Due]] = {lane: [] for lane in turn.rereads}

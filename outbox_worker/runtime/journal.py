@@ -6,15 +6,14 @@ at warning, what needs a person at error.
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cache
 from typing import Any
-
-import structlog
 
 from outbox_worker import metrics
 from outbox_worker.database.turns import DestinationNote
 from outbox_worker.errors import DatabaseUnavailable, TurnRefused
+from outbox_worker.logs import Level, WideLog
 from outbox_worker.records import Action, Conclusion, Outcome
 
 # prometheus_client looks a label set up anew each time, at the price of a log line; the sets are few.
@@ -22,7 +21,7 @@ _attempts = cache(metrics.attempts.labels)
 _request_seconds = cache(metrics.request_seconds.labels)
 _delivered_seconds = cache(metrics.delivered_seconds.labels)
 
-LEVELS = {
+LEVELS: dict[Action, Level] = {
     Action.ACKNOWLEDGE: "info",
     Action.RETRY: "warning",
     Action.INQUIRE: "warning",
@@ -36,7 +35,7 @@ class Journal:
     """Writes to structlog and to the Prometheus registry. `worker` names this process in every line."""
 
     def __init__(self, worker: str) -> None:
-        self._log: Any = structlog.get_logger("outbox_worker.relay").bind(worker=worker)
+        self._log = WideLog("outbox_worker.relay", worker=worker)
         self._database_is_lost = False
 
     def concluded(self, conclusion: Conclusion, now: datetime) -> None:
@@ -63,14 +62,19 @@ class Journal:
             line["reason"] = verdict.reason
         if verdict.due_at is not None:
             line["due_in_s"] = round(conclusion.due_in_s, 3)
-        level = "warning" if conclusion.outcome is Outcome.DUPLICATE else LEVELS[verdict.action]
-        getattr(self._log, level)("attempt", **line)
+        level: Level = "warning" if conclusion.outcome is Outcome.DUPLICATE else LEVELS[verdict.action]
+        self._log.write(level, "attempt", line, now)
+
+    def round_over(self) -> None:
+        """Nothing more happens for now: let the lines out."""
+        self._log.flush()
 
     def overtaken(self, conclusion: Conclusion) -> None:
         """A conclusion that came too late."""
         claim = conclusion.claim
         metrics.overtaken.labels(claim.operation).inc()
-        self._log.warning(
+        self._say(
+            "warning",
             "overtaken",
             event_id=claim.event_id,
             operation=claim.operation,
@@ -83,12 +87,12 @@ class Journal:
         """A destination that fails, is well again, or had to be paused."""
         if note.pause_reason is not None:
             metrics.destination_pauses.labels(note.destination).inc()
-            self._log.error("destination paused", destination=note.destination, reason=note.pause_reason)
+            self._say("error", "destination paused", destination=note.destination, reason=note.pause_reason)
         elif note.well:
-            self._log.info("destination well again", destination=note.destination)
+            self._say("info", "destination well again", destination=note.destination)
         else:
             rest_s = round(max(note.rest_s, note.backoff_s), 3)
-            self._log.warning("destination failed", destination=note.destination, rest_s=rest_s)
+            self._say("warning", "destination failed", destination=note.destination, rest_s=rest_s)
 
     def woken(self, cause: str) -> None:
         """The idle relay looks for work."""
@@ -102,14 +106,15 @@ class Journal:
         """The connection is gone, or still cannot be had."""
         metrics.database_losses.inc()
         metrics.database_up.set(0)
-        log = self._log.info if self._database_is_lost else self._log.error
-        log("database lost", error=str(error), remedy="nothing: the worker connects again by itself")
+        level: Level = "info" if self._database_is_lost else "error"
+        self._say(level, "database lost", error=str(error), remedy="nothing: the worker connects again by itself")
         self._database_is_lost = True
 
     def turn_refused(self, error: TurnRefused) -> None:
         """The database has something against what it was asked, and nothing of it was done."""
         metrics.turns_refused.inc()
-        self._log.error(
+        self._say(
+            "error",
             "turn refused",
             error=str(error),
             remedy="see what the error names (a right, a trigger, a column); the worker tries again, and restarts",
@@ -119,5 +124,8 @@ class Journal:
         """The connection is there."""
         metrics.database_up.set(1)
         if self._database_is_lost:
-            self._log.info("database back")
+            self._say("info", "database back")
         self._database_is_lost = False
+
+    def _say(self, level: Level, event: str, **line: Any) -> None:
+        self._log.write(level, event, line, datetime.now(UTC))

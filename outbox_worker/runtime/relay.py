@@ -69,6 +69,9 @@ class Journal(Protocol):
     def unclaimed(self, number: int) -> None:
         """So many deliveries were to be claimed and were not."""
 
+    def round_over(self) -> None:
+        """Nothing more happens until the relay has waited."""
+
     def database_lost(self, error: DatabaseUnavailable) -> None:
         """The connection is gone."""
 
@@ -143,6 +146,7 @@ class Relay:
             after_round()
         if self._opening is not None:
             self._opening.abandon()
+        self._journal.round_over()
         self._outbox.close()
         self._wire.close()
 
@@ -177,6 +181,7 @@ class Relay:
             self._begin_turn(monotonic())
         except DatabaseUnavailable as error:
             self._lose(error)
+        self._journal.round_over()
         self._wait()
         self.progress_s = monotonic()
 

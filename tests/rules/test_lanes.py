@@ -117,6 +117,19 @@ def test_an_earlier_delivery_that_committed_later_goes_before_what_is_not_on_its
     assert ids(lanes.take(9)) == [6]
 
 
+def test_what_was_claimed_as_it_was_found_keeps_its_lane_busy_whatever_was_known_of_it() -> None:
+    lanes = Lanes()
+    lanes.seize(due(5))
+    lanes.admit([due(5), due(6), due(7, lane=2)])
+    lanes.seize(due(7, lane=2))
+    assert lanes.take(9) == []
+    lanes.done(1)
+    assert ids(lanes.take(9)) == [6]
+    lanes.seize(due(4))  # committed after what was known, and claimed before it
+    lanes.done(1)
+    assert lanes.unread(9) == [1]
+
+
 def test_a_lane_that_waits_for_its_client_is_forgotten() -> None:
     lanes = Lanes()
     lanes.admit([due(1), due(2)])
@@ -181,6 +194,12 @@ class LanesAgainstTheDatabase(RuleBasedStateMachine):
                 self.busy[it.lane] = it.delivery_id
             else:
                 self.lanes.lose(it.lane, self.now_s + 1)
+
+    @rule(lane=st.integers(1, 4))
+    def claim_what_a_look_finds(self, lane: int) -> None:
+        if self.waiting[lane] and lane not in self.busy:
+            self.busy[lane] = self.waiting[lane][0]
+            self.lanes.seize(Due(self.busy[lane], lane, 0.0))
 
     @precondition(lambda self: self.busy)
     @rule(data=st.data(), how=st.sampled_from(["done", "put_off"]))

@@ -37,6 +37,7 @@ class Silence:
     def noted(self, *_: object) -> None: ...
     def woken(self, *_: object) -> None: ...
     def unclaimed(self, *_: object) -> None: ...
+    def round_over(self) -> None: ...
     def database_lost(self, *_: object) -> None: ...
     def turn_refused(self, *_: object) -> None: ...
     def database_back(self) -> None: ...
@@ -47,11 +48,13 @@ class ForgetfulOutbox(Outbox):
 
     loses: Callable[[Turn, Answer], bool] = staticmethod(lambda turn, answer: False)
     turn_count = 0
+    look_count = 0  # turns that looked for what is new
     lost_count = 0
 
     def begin(self, turn: Turn) -> None:
         self.turn_begun = turn
         type(self).turn_count += 1
+        type(self).look_count += bool(turn.looks)
         super().begin(turn)
 
     def answer(self) -> Answer | None:
@@ -115,6 +118,18 @@ def test_a_backlog_costs_a_tenth_of_a_transaction_per_delivery_at_most(
     assert forgetful.turn_count <= commits, "the server has not reported yet"
     assert commits <= 100, f"{forgetful.turn_count} turns"
     assert_settled(world)
+
+
+def test_what_is_new_is_claimed_by_the_turn_that_finds_it(
+    world: World, relay: Relay, forgetful: type[ForgetfulOutbox]
+) -> None:
+    run_until(relay, lambda: relay.is_ready and forgetful.turn_count > 2)
+    locked = "select from pg_locks where locktype = 'advisory' and mode = 'ExclusiveLock' and granted"
+    run_until(relay, lambda: world.rows(locked), within_s=10)
+    world.shop.accrue(world.shop.customer())
+    forgetful.look_count = 0
+    run_until(relay, lambda: world.claims())
+    assert forgetful.look_count == 1
 
 
 @pytest.mark.long

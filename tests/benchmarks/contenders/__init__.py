@@ -37,7 +37,7 @@ NAMES = {
 }
 PEERS = [name for name in NAMES if name not in (OURS, "by hand")]  # what others have published
 ROOT = Path(__file__).resolve().parents[3]
-SLOTS = 64  # requests in flight at once, at most, for everybody
+SLOTS = 128  # requests in flight at once, at most, for everybody
 
 DATABASE = "BENCHMARK_DATABASE"  # where a worker process finds its place
 RECEIVER = "BENCHMARK_RECEIVER"
