@@ -83,7 +83,8 @@ def test_a_part_has_a_level_of_its_own_and_loggers_that_exist_hear_of_a_change(f
 
 def test_a_logger_of_ours_is_of_a_part_that_may_have_a_level() -> None:
     package = Path(logs.__file__).parent
-    names = {name for path in package.rglob("*.py") for name in re.findall(r'(?:get_logger|WideLog)\("(.*?)"', path.read_text())}
+    named = re.compile(r'(?:get_logger|WideLog)\("(.*?)"')
+    names = {name for path in package.rglob("*.py") for name in named.findall(path.read_text())}
     assert "outbox_worker.relay" in names
     assert names <= {"outbox_worker", *(f"outbox_worker.{part}" for part in get_args(logs.Part))}
 
