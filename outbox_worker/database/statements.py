@@ -108,11 +108,12 @@ where destination.destination = now.destination
 # The open states come as a parameter, so that the planner cannot prove that the index of open deliveries would do: on
 # an empty table it is as cheap as the primary key, and the plan would outlive the emptiness.
 # Beside the heads that the relay names it takes what a look finds, as far as there is room: so what is new need not be
-# found by one turn and claimed by the next. Of a lane only the head passes.
+# found by one turn and claimed by the next. Of a lane only the head passes; `union` lets it in once if it is both named
+# and found, for a claim that is returned twice would be sent twice.
 CLAIM = """
 with due as materialized (
     select * from unnest($1::bigint[], $2::bigint[]) as known (lane, delivery_id)
-    union all
+    union
     select fresh.lane, fresh.delivery_id
     from unnest($11::text[], $12::bigint[], $13::integer[]) as look (destination, after, count_max)
     cross join lateral (

@@ -120,9 +120,9 @@ class Backlog:
                 turn.fresh.append(Look(destination.name, after, room))
 
     def _begin(self, turn: Turn, claims: list[Claim], now_s: float) -> None:
-        claimed = {claim.lane for claim in claims}
+        claimed = {claim.lane: claim.delivery_id for claim in claims}
         for due in turn.candidates:
-            if due.lane in claimed:
+            if claimed.get(due.lane) == due.delivery_id:
                 self._losses.pop(due.lane, None)
                 self._of_lane[due.lane].in_flight += 1
             else:
@@ -136,9 +136,9 @@ class Backlog:
 
     def _begin_fresh(self, turn: Turn, claims: list[Claim]) -> None:
         """Take note of what was claimed as it was found, over whatever else the turn brought of its lane."""
-        asked = {due.lane for due in turn.candidates} if turn.fresh else set()
+        named = {due.delivery_id for due in turn.candidates} if turn.fresh else set()
         for claim in claims if turn.fresh else ():
-            if claim.lane not in asked:
+            if claim.delivery_id not in named:
                 self._losses.pop(claim.lane, None)
                 destination = self._of_lane[claim.lane] = self._destinations[claim.destination]
                 destination.in_flight += 1

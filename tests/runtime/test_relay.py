@@ -344,3 +344,13 @@ def test_a_ring_that_arrives_with_the_answer_to_a_turn_is_heard(world: World, ou
     assert not outbox.rang
     turned(world, outbox, Turn(survey_but=[]))
     assert outbox.rang
+
+
+def test_a_head_that_is_both_named_and_found_is_claimed_once(world: World, outbox: Outbox) -> None:
+    world.shop.accrue(world.shop.customer())
+    looks = [Look("api", 0, 10), Look("accrual_hook", 0, 10)]
+    found = turned(world, outbox, Turn(looks=looks)).found
+    heads = [due for dues in found.values() for due in dues]
+    assert len(heads) == 2
+    claims = turned(world, outbox, Turn(candidates=heads, fresh=looks)).claims
+    assert sorted(claim.delivery_id for claim in claims) == sorted(due.delivery_id for due in heads)
