@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from selectors import BaseSelector, DefaultSelector
+from selectors import BaseSelector
 from uuid import UUID, uuid4
 
 from outbox_worker.configuration.model import Configuration
@@ -28,6 +28,7 @@ from outbox_worker.runtime.judge import Flight, Judge
 from outbox_worker.runtime.reconciliation import reconciliation_round
 from outbox_worker.runtime.relay import Relay
 from outbox_worker.runtime.rounds import Round
+from outbox_worker.runtime.selector import Selector
 
 # A destination that fails again and again is probed at these waits: short, for the probe is one request.
 REST = Timetable(first=timedelta(seconds=1), factor=2, longest=timedelta(seconds=30))
@@ -47,7 +48,7 @@ class Assembly:
 def assemble(configuration: Configuration) -> Assembly:
     """Put a relay together; nothing is connected yet."""
     worker = uuid4()
-    selector = DefaultSelector()
+    selector = Selector()
     profile = configuration.profile()
     inboost, settings = configuration.inboost, configuration.relay
     wire: Wire[Flight] = Wire(

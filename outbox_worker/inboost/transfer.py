@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import io
 import select
+from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
 from typing import Generic, TypeVar
@@ -26,6 +27,7 @@ import pycurl
 from outbox_worker.records import Evidence, Exchange, Request
 
 T = TypeVar("T")
+Addresses = tuple[object, ...]  # of the two ends of a connection
 
 ANSWER_BYTES_READ_MAX = 1024 * 1024
 """We hang up on a longer answer: its status line and headers are known, and nobody reads the rest."""
@@ -79,25 +81,44 @@ class KeptConnections:
     """
 
     def __init__(self) -> None:
-        self._addresses: dict[int, tuple[object, ...]] = {}
-        self._polls: dict[tuple[object, ...], select.poll] = {}
+        self._addresses: dict[int, Addresses] = {}  # by descriptor
+        self._in_use: set[Addresses] = set()
+        self._ended: set[Addresses] | None = None
+        self._epoll = select.epoll()
 
-    def note(self, descriptor: int, addresses: tuple[object, ...]) -> None:
-        """Note a connection under the addresses of its two ends, if it is kept; the descriptor is -1 if not."""
-        known = self._addresses.get(descriptor)
-        if known == addresses or descriptor < 0:
+    def take_time(self) -> None:
+        """Time has passed: what is known of connections that ended is old."""
+        self._ended = None
+
+    def depart(self, addresses: Addresses) -> bool:
+        """Use the connection between these two ends, unless it has ended; say whether it is used.
+
+        All connections are looked at together, so that many departures at once cost one look.
+        """
+        if self._ended is None:
+            self._ended = self._look()
+        if addresses in self._ended:
+            return False
+        self._in_use.add(addresses)
+        return True
+
+    def rest(self, descriptor: int, addresses: Addresses) -> None:
+        """A request is over; its connection is kept alive, or not: then the descriptor is -1."""
+        self._in_use.discard(addresses)
+        if descriptor < 0 or self._addresses.get(descriptor) == addresses:
             return
-        if known is not None:  # the number is that of an earlier connection, which is gone
-            self._polls.pop(known, None)
-        poll = select.poll()
-        poll.register(descriptor, select.POLLIN)
         self._addresses[descriptor] = addresses
-        self._polls[addresses] = poll
+        with suppress(FileExistsError):  # the same connection seen from another address, or not closed in our sight
+            self._epoll.register(descriptor, select.EPOLLIN | select.EPOLLRDHUP)
 
-    def has_ended(self, addresses: tuple[object, ...]) -> bool:
-        """Say whether there is anything to read, which before a request can only be an end or out of turn."""
-        poll = self._polls.get(addresses)
-        return poll is not None and bool(poll.poll(0))
+    def close(self) -> None:
+        """Look no more."""
+        self._epoll.close()
+
+    def _look(self) -> set[Addresses]:
+        """Return where there is anything to read, which before a request can only be an end or out of turn."""
+        readable = {self._addresses[descriptor] for descriptor, _ in self._epoll.poll(0)}
+        return readable - self._in_use
 
 
 class Transfer(Generic[T]):
@@ -126,7 +147,7 @@ class Transfer(Generic[T]):
         self.deadline = 0.0
         self.missed_connection = False
         self._kept_connections = kept_connections
-        self._addresses: tuple[object, ...] = ()
+        self._addresses: Addresses = ()
         self._answer_bytes_max = settings.answer_bytes_max
         self._header_lines: list[bytes] = []
         self._body: list[bytes] = []
@@ -172,6 +193,7 @@ class Transfer(Generic[T]):
         self.deadline = deadline
         self._secure = not request.url.startswith("http:")
         self._departed = False
+        self._addresses = ()
         self._header_lines.clear()
         self._body.clear()
         self._body_bytes = 0
@@ -192,7 +214,7 @@ class Transfer(Generic[T]):
         """Let the request leave: once, by its deadline, and not on a connection that has ended."""
         if self._departed or monotonic() >= self.deadline:
             return int(pycurl.PREREQFUNC_ABORT)
-        if self._kept_connections.has_ended(addresses):
+        if not self._kept_connections.depart(addresses):
             self.missed_connection = True
             return int(pycurl.PREREQFUNC_ABORT)  # which has libcurl drop the connection, so that it is met only once
         self._addresses = addresses
@@ -210,6 +232,7 @@ class Transfer(Generic[T]):
     def conclude(self, code: int, words: str) -> Exchange:
         """Say what was seen; `code` and `words` are libcurl's error, 0 and nothing when it has none."""
         took_us: int = self.curl.getinfo(pycurl.TOTAL_TIME_T)
+        self._kept_connections.rest(-1 if code else self.curl.getinfo(pycurl.ACTIVESOCKET), self._addresses)
         if not self._departed:
             return _unanswered(self._evidence_of_not_departing(code), code, words, took_us)
         status: int = self.curl.getinfo(pycurl.RESPONSE_CODE)
@@ -217,7 +240,6 @@ class Transfer(Generic[T]):
             return _unanswered(self._evidence_of_no_status(code), code, words, took_us)
         if self._has_whole_answer(code):
             evidence, words = Evidence.ANSWERED, ""
-            self._kept_connections.note(self.curl.getinfo(pycurl.ACTIVESOCKET), self._addresses)
         else:
             evidence, words = Evidence.ANSWER_CUT, words or "the connection closed within the headers"
         retry_after = None if status < 300 else self._retry_after()

@@ -106,6 +106,7 @@ class Wire(Generic[T]):
 
     def run_timers(self) -> None:
         """Do what is due by now: begin what was started, end what is late."""
+        self._kept_connections.take_time()
         if self._timer_due_at is not None and self._timer_due_at <= monotonic():
             self._timer_due_at = None  # libcurl sets the next one before this call returns
             self._act(pycurl.SOCKET_TIMEOUT, 0)
@@ -138,6 +139,7 @@ class Wire(Generic[T]):
         self._in_flight.clear()
         self._concluded.clear()
         self._multi.close()
+        self._kept_connections.close()
 
     def _launch(self, transfer: Transfer[T]) -> None:
         self._multi.add_handle(transfer.curl)

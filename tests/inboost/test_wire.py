@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
-from selectors import BaseSelector, DefaultSelector
+from selectors import BaseSelector
 from threading import Barrier, Event
 from time import monotonic
 from typing import Any
@@ -21,6 +21,7 @@ from outbox_worker.errors import Unsendable
 from outbox_worker.inboost.transfer import ANSWER_BYTES_READ_MAX, KeptConnections, Transfer
 from outbox_worker.inboost.wire import Wire
 from outbox_worker.records import Evidence, Exchange, Request
+from outbox_worker.runtime.selector import Selector
 from tests.inboost.receiver import Connection, Receiver
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -33,7 +34,7 @@ OpenWire = Callable[..., Wire[Any]]
 
 @pytest.fixture
 def selector() -> Iterator[BaseSelector]:
-    with DefaultSelector() as selector:
+    with Selector() as selector:
         yield selector
 
 
@@ -533,9 +534,11 @@ def test_an_earlier_connection_with_the_same_descriptor_is_forgotten() -> None:
     with one:
         other.close()
         for addresses in (("here", 1), ("here", 2)):
-            kept_connections.note(one.fileno(), addresses)
-            assert kept_connections.has_ended(addresses)
-        assert not kept_connections.has_ended(("here", 1))
+            kept_connections.rest(one.fileno(), addresses)
+            kept_connections.take_time()
+            assert not kept_connections.depart(addresses)
+        assert kept_connections.depart(("here", 1))
+    kept_connections.close()
 
 
 def test_a_connection_that_was_idle_for_too_long_is_not_used_again(
