@@ -12,6 +12,7 @@
     ├── SyncStopped               1  the customer sync stopped before its end, for a person to look at
     ├── BeingSent                 3  some was not done, because it is on its way at this moment; the rest was
     ├── Unrecordable             65  a fact that cannot be made into an event (EX_DATAERR)
+    ├── Unreadable               65  a request to identify that cannot be understood (EX_DATAERR); told to who asked
     └── Unsendable               65  an event that cannot be made into a request (EX_DATAERR)
 
 The network's doings are values (`records.Exchange`), never exceptions: a refused connection is an everyday outcome.
@@ -89,6 +90,16 @@ class Unrecordable(OutboxWorkerError):
     """Say what the database has against it."""
 
     exit_status = 65
+
+
+class Unreadable(OutboxWorkerError):
+    """Say what is wrong with which field of the request; `field` is its name, or empty for the whole."""
+
+    exit_status = 65
+
+    def __init__(self, reason: str, field: str = "") -> None:
+        super().__init__(reason)
+        self.field = field
 
 
 class Unsendable(OutboxWorkerError):

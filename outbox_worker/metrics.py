@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 LATENCY_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200)
 
@@ -57,6 +57,18 @@ turns_refused = Counter(
 )
 database_up = Gauge("outbox_worker_database_up", "1 while the relay is connected to the database.")
 build_info = Gauge("outbox_worker_build_info", "1, with the version that runs.", ["version"])
+
+# Of `outbox-worker web`, a process of its own: what the relay counts has no place there.
+IDENTIFY = CollectorRegistry()
+identify_requests = Counter(
+    "outbox_worker_identify_requests_total", "Requests answered, by HTTP status.", ["status"], registry=IDENTIFY
+)
+identify_seconds = Histogram(
+    "outbox_worker_identify_seconds",
+    "How long a request took, from its head to its answer.",
+    buckets=LATENCY_S[:14],
+    registry=IDENTIFY,
+)
 
 WAKE_UP_CAUSES = ("doorbell", "poll")
 

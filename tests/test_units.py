@@ -76,8 +76,10 @@ def test_a_stop_may_take_longer_than_a_request() -> None:
 
 
 def test_every_secret_is_among_the_credentials_that_a_unit_offers() -> None:
-    offered = re.findall(r"^#LoadCredential=(\w+):", (SYSTEMD / "outbox-worker.service").read_text(), re.MULTILINE)
-    assert sorted(offered) == sorted(SECRETS.values())
+    units = ("outbox-worker.service", "outbox-worker-web.service")
+    text = "".join((SYSTEMD / unit).read_text() for unit in units)
+    offered = re.findall(r"^#LoadCredential=(\w+):", text, re.MULTILINE)
+    assert sorted(set(offered)) == sorted(SECRETS.values())
 
 
 @pytest.mark.skipif(shutil.which("systemd-sysusers") is None, reason="systemd-sysusers is not on this machine")

@@ -25,6 +25,7 @@ COMMANDS = {
     "run": "Deliver: the daemon.",
     "sandbox": "A stand-in for InBoost over real HTTP, with a ledger and faults that can be switched on.",
     "schema": "Install, uninstall or print the database side.",
+    "web": "Serve POST /identify: which contact details belong to one customer.",
     "status": "What waits, what is in doubt, what a person must look at.",
 }
 

@@ -20,14 +20,16 @@ from outbox_worker.configuration.sources import gather
 __all__ = ["Configuration", "load"]
 
 
-def load(file: Path | None = None, *, to_deliver: bool = True) -> Configuration:
+def load(file: Path | None = None, *, to_deliver: bool = True, to_identify: bool = False) -> Configuration:
     """Return the settings of this process.
 
     `file` is what a person named with --configuration; else OUTBOX_WORKER_CONFIGURATION, else the one below /etc.
     A command that only speaks with the database says so with `to_deliver=False`: it gets by without token and hooks,
-    and without the right to read them. Raises ConfigurationError with everything that is wrong.
+    and without the right to read them; the service says `to_identify=True` as well. Raises ConfigurationError with
+    everything that is wrong.
     """
-    reading = gather(file, Configuration.model_fields if to_deliver else {"database"})
+    needed = {"database", "identify"} if to_identify else {"database"}
+    reading = gather(file, Configuration.model_fields if to_deliver else needed)
     reading.document.setdefault("database", {})
     try:
         configuration = Configuration.model_validate(reading.document)
@@ -36,6 +38,10 @@ def load(file: Path | None = None, *, to_deliver: bool = True) -> Configuration:
         raise  # never: a validation error has at least one complaint
     # What could not be read is missing as well, and is complained of once.
     known = {complaint.location for complaint in reading.complaints}
-    found = [each for each in contradictions(configuration, to_deliver=to_deliver) if each.location not in known]
+    found = [
+        each
+        for each in contradictions(configuration, to_deliver=to_deliver, to_identify=to_identify)
+        if each.location not in known
+    ]
     refuse([*reading.complaints, *found], reading.origins)
     return configuration.warned(reading.warnings)

@@ -15,13 +15,19 @@ from outbox_worker.records import OnDoubt
 _UNCHANGED = OperationSettings()
 
 
-def contradictions(configuration: Configuration, *, to_deliver: bool) -> Iterator[Complaint]:
-    """Find them all. What only a delivery needs is missed only `to_deliver`."""
+def contradictions(configuration: Configuration, *, to_deliver: bool, to_identify: bool = False) -> Iterator[Complaint]:
+    """Find them all. What only a delivery needs is missed only `to_deliver`, what the service needs `to_identify`."""
     yield from _numbers(configuration)
     yield from _database(configuration)
     yield from _rounds(configuration.rounds)
     yield from _kept(configuration.rounds)
-    inboost = configuration.inboost
+    inboost, identify = configuration.inboost, configuration.identify
+    if to_identify and not identify.tokens and not identify.is_for_this_machine:
+        yield Complaint(
+            ("identify", "tokens"),
+            "is missing, and host can be reached from elsewhere: everybody there could read who your customers are; "
+            'set tokens, or host = "127.0.0.1"',
+        )
     if to_deliver:
         if inboost.ca_file is not None and not inboost.ca_file.is_file():
             yield Complaint(("inboost", "ca_file"), "is no file that can be read")

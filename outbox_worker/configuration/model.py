@@ -16,6 +16,7 @@ from outbox_worker.configuration.overrides import OperationSettings, Section
 from outbox_worker.configuration.values import (
     Address,
     Bytes,
+    Connections,
     Conninfo,
     Count,
     Days,
@@ -35,7 +36,9 @@ from outbox_worker.configuration.values import (
     Span,
     SyncInterval,
     Token,
+    Tokens,
     Zone,
+    is_loopback,
 )
 from outbox_worker.inboost import profile
 from outbox_worker.inboost.operations import API, DEFAULT, HOOKS, Operation
@@ -224,6 +227,24 @@ class Web(Section):
     port: Port = 9464
 
 
+class Identify(Section):
+    """`[identify]`: what `outbox-worker web` serves, and to whom."""
+
+    host: str = "127.0.0.1"
+    port: Port = 9480
+    monitoring_port: Port = 9481
+    tokens: Tokens = ()
+    tokens_file: Path | None = None
+    connections: Connections = 8
+    body_max: Bytes = 16_384
+    requests_per_second: Rate = 1000
+
+    @property
+    def is_for_this_machine(self) -> bool:
+        """Whether nobody elsewhere can call."""
+        return is_loopback(self.host)
+
+
 class Log(Section):
     """`[log]`."""
 
@@ -241,6 +262,7 @@ class Configuration(Section):
     retry: Retry = Retry()
     rounds: Rounds = Rounds()
     web: Web = Web()
+    identify: Identify = Identify()
     log: Log = Log()
     _warnings: tuple[str, ...] = PrivateAttr(default=())
 

@@ -33,6 +33,7 @@ _HOOK_NAMES = [destination.removesuffix("_hook") for destination in HOOKS]
 SECRETS: dict[Location, str] = {
     ("database", "password"): "database_password",
     ("inboost", "token"): "inboost_token",
+    ("identify", "tokens"): "identify_tokens",
     **{("inboost", "hooks", name, "secrets"): f"hook_{name}_secret" for name in _HOOK_NAMES},
 }
 
@@ -161,7 +162,7 @@ def _read_secret(reading: Reading, location: Location, path: Path) -> None:
     section = reading.document
     for name in location[:-1]:
         section = section.setdefault(name, {})
-    section[location[-1]] = text.split() if location[-1] == "secrets" else text
+    section[location[-1]] = text.split() if location[-1] in {"secrets", "tokens"} else text
 
 
 def _at(document: Document, location: Location) -> Any:

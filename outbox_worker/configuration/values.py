@@ -26,6 +26,7 @@ from outbox_worker.rules import timetable
 from outbox_worker.rules.phones import is_region
 
 _SECONDS_MAX = 86_400
+TOKEN_LENGTH_MIN = 16
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2: token
 _HEADERS_OF_OURS = {"content-type", "content-length", "transfer-encoding", "host", "user-agent", "idempotency-key"}
 _LOCAL_TIME = re.compile(r"(?:[01]\d|2[0-3]):[0-5]\d")
@@ -85,12 +86,15 @@ def _address(url: str) -> str:
 def is_plain_to_elsewhere(url: str) -> bool:
     """Tell whether a checked URL would carry secrets unencrypted off this machine."""
     parts = urlsplit(url)
-    host = parts.hostname or ""
+    return parts.scheme == "http" and not is_loopback(parts.hostname or "")
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a host is this machine, and cannot be reached from another."""
     try:
-        local = ipaddress.ip_address(host).is_loopback
+        return ipaddress.ip_address(host).is_loopback
     except ValueError:
-        local = host == "localhost" or host.endswith(".localhost")
-    return parts.scheme == "http" and not local
+        return host == "localhost" or host.endswith(".localhost")
 
 
 def _token(secret: SecretStr) -> SecretStr:
@@ -98,6 +102,12 @@ def _token(secret: SecretStr) -> SecretStr:
     if not text or not text.isascii() or not text.isprintable() or " " in text:
         raise ValueError("is empty, or holds a space, a line break or a letter beyond ASCII; was it copied whole?")
     return secret
+
+
+def _long_enough(tokens: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+    if any(len(token.get_secret_value()) < TOKEN_LENGTH_MIN for token in tokens):
+        raise ValueError(f"holds one of less than {TOKEN_LENGTH_MIN} characters, which can be guessed")
+    return tokens
 
 
 def _header_name(name: str) -> str:
@@ -194,6 +204,8 @@ def _zone(value: Any) -> Any:
 
 Seconds = Annotated[timedelta, BeforeValidator(_seconds)]
 Count = Annotated[int, BeforeValidator(_no_bool), Field(ge=1, le=1_000_000)]
+Connections = Annotated[int, BeforeValidator(_no_bool), Field(ge=1, le=100)]
+Rate = Annotated[float, BeforeValidator(_no_bool), Field(ge=0, le=1_000_000)]
 Bytes = Annotated[int, BeforeValidator(_no_bool), Field(ge=0, le=1_048_576)]
 Port = Annotated[int, BeforeValidator(_no_bool), Field(ge=0, le=65_535)]
 Status = Annotated[int, BeforeValidator(_no_bool), Field(ge=200, le=599)]
@@ -202,6 +214,7 @@ Factor = Annotated[float, BeforeValidator(_no_bool), Field(ge=1, le=100)]
 Portal = Annotated[str, AfterValidator(_portal)]
 Address = Annotated[str, AfterValidator(_address)]
 Token = Annotated[SecretStr, AfterValidator(_token)]
+Tokens = Annotated[tuple[Token, ...], AfterValidator(_long_enough)]
 HeaderName = Annotated[str, AfterValidator(_header_name)]
 Scheme = Annotated[str, AfterValidator(_scheme)]
 Region = Annotated[str, AfterValidator(_region)]

@@ -29,9 +29,12 @@ class MonitoringServer:
         registry: CollectorRegistry,
         live: Callable[[], bool],
         ready: Callable[[], bool],
+        *,
+        setting: str = "[web] port",
     ) -> None:
         self._host = host
         self._port = port
+        self._setting = setting  # by which another port is had
         self._registry = registry
         self._checks = {"live": live, "ready": ready}
         self._loop = asyncio.new_event_loop()
@@ -53,7 +56,7 @@ class MonitoringServer:
             self.stop()
             raise ConfigurationError(
                 f"cannot listen at {self._host}:{self._port} for metrics and health: {error.strerror}. "
-                "Set another [web] port, or stop what listens there."
+                f"Set another {self._setting}, or stop what listens there."
             ) from None
         return self
 

@@ -1,0 +1,186 @@
+"""identity.identify for many callers at once: a few connections, each a task that answers one question after another.
+
+    identify(…) ──queue──▶ tasks, one connection each ──▶ identity.identify(…), a transaction of its own
+
+To identify twice is to identify once, so what a lost connection leaves unanswered is asked again on another one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from dataclasses import dataclass, field
+from typing import Any
+
+import psycopg
+import structlog
+from psycopg import errors
+from psycopg.adapt import Loader
+from psycopg.pq import Format
+
+from outbox_worker.database import schema
+from outbox_worker.database.options import ENCODING, options
+from outbox_worker.errors import DatabaseUnavailable, SchemaMismatch, Unreadable
+from outbox_worker.rules.asking import Ask
+
+IDENTIFY = "select identity.identify($1, $2, $3)"
+SETTINGS = {"statement_timeout": "5000"}  # ms: what waits longer than that for others is told to come again
+ANSWER_S_MAX = 8.0
+WAITING_MAX = 1000  # questions; more are told at once to come again
+RECONNECT_S = (0.2, 5.0)  # the first wait and the longest
+TRIES_MAX = 2
+
+_LATER = (errors.QueryCanceled, errors.LockNotAvailable, errors.DeadlockDetected, errors.ReadOnlySqlTransaction)
+
+
+class _AsItCame(Loader):
+    """Leaves JSON as the bytes that it is: nobody here looks into it."""
+
+    format = Format.BINARY
+
+    def load(self, data: Any) -> bytes:
+        return bytes(data)
+
+
+@dataclass(slots=True)
+class _Question:
+    values: tuple[str | None, str | None, str | None]
+    answer: asyncio.Future[bytes] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    try_count: int = 0
+
+
+class Identity:
+    """Answers from `open` to `close`."""
+
+    def __init__(self, conninfo: str, connection_count: int) -> None:
+        self._conninfo = conninfo
+        self._connection_count = connection_count
+        self._questions: asyncio.Queue[_Question] = asyncio.Queue()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._connected_count = 0
+        self._log: Any = structlog.get_logger("outbox_worker.web")
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a question would be answered now."""
+        return self._connected_count > 0
+
+    async def open(self) -> None:
+        """Connect, however long that takes. Raises SchemaMismatch when there is no identify to call."""
+        first = await self._connect()
+        await _require_version(first)
+        self._tasks = [
+            asyncio.create_task(self._keep_answering(first if number == 0 else None))
+            for number in range(self._connection_count)
+        ]
+
+    async def close(self) -> None:
+        """Disconnect; what is not answered yet is cancelled."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def identify(self, ask: Ask) -> bytes:
+        """Return the answer, JSON in UTF-8.
+
+        Raises Unreadable when nothing was given, DatabaseUnavailable when it may work later.
+        """
+        if not self.is_ready or self._questions.qsize() >= WAITING_MAX:
+            raise DatabaseUnavailable("the database is away, or too much waits for it")
+        question = _Question((ask.email, ask.phone, ask.phone_normal))
+        self._questions.put_nowait(question)
+        try:
+            async with asyncio.timeout(ANSWER_S_MAX):
+                return await question.answer
+        except TimeoutError:
+            raise DatabaseUnavailable(f"no connection answered within {ANSWER_S_MAX:.0f} seconds") from None
+
+    async def _keep_answering(self, connection: psycopg.AsyncConnection[Any] | None) -> None:
+        while True:
+            connection = connection or await self._connect()
+            self._connected_count += 1
+            try:
+                async with connection:
+                    await self._answer(connection)
+            except psycopg.OperationalError as error:
+                self._log.warning("connection lost", reason=_words(error))
+            finally:
+                self._connected_count -= 1
+            connection = None
+
+    async def _answer(self, connection: psycopg.AsyncConnection[Any]) -> None:
+        """Answer questions until the connection is lost."""
+        cursor = psycopg.AsyncRawCursor(connection)
+        cursor.format = Format.BINARY
+        while True:
+            question = await self._questions.get()
+            if question.answer.done():  # who asked has gone
+                continue
+            try:
+                await cursor.execute(IDENTIFY, question.values, prepare=True)
+                row = await cursor.fetchone()
+            except psycopg.Error as error:
+                if connection.closed:
+                    self._ask_again(question)
+                    raise
+                _refuse(question, error)
+            else:
+                if not question.answer.done():
+                    question.answer.set_result(row[0] if row else b"")
+
+    def _ask_again(self, question: _Question) -> None:
+        question.try_count += 1
+        if question.try_count < TRIES_MAX:
+            self._questions.put_nowait(question)
+        else:
+            _refuse(question, DatabaseUnavailable("the connection was lost twice"))
+
+    async def _connect(self) -> psycopg.AsyncConnection[Any]:
+        wait_s, longest_s = RECONNECT_S
+        while True:
+            try:
+                return await self._try_to_connect()
+            except psycopg.OperationalError as error:
+                self._log.warning("database cannot be reached", reason=_words(error), again_in_s=round(wait_s, 1))
+            await asyncio.sleep(wait_s * random.uniform(0.5, 1))  # noqa: S311
+            wait_s = min(2 * wait_s, longest_s)
+
+    async def _try_to_connect(self) -> psycopg.AsyncConnection[Any]:
+        connection = await psycopg.AsyncConnection.connect(
+            self._conninfo,
+            autocommit=True,
+            application_name="outbox-worker identify",
+            connect_timeout=5,
+            client_encoding=ENCODING,
+            options=options(self._conninfo, SETTINGS),
+        )
+        connection.adapters.register_loader("json", _AsItCame)
+        return connection
+
+
+async def _require_version(connection: psycopg.AsyncConnection[Any]) -> None:
+    try:
+        row = await (await connection.execute("select outbox.schema_version()")).fetchone()
+    except (errors.InvalidSchemaName, errors.UndefinedFunction, errors.InsufficientPrivilege):
+        row = None
+    found = row[0] if row else "none that this role may use"
+    if found != schema.VERSION:
+        raise SchemaMismatch(
+            f"database {connection.info.dbname!r} has version {found} of our schema; this outbox-worker works with "
+            f"version {schema.VERSION}. Install it with `outbox-worker schema install`, and grant outbox_identify to "
+            f"role {connection.info.user!r}."
+        )
+
+
+def _refuse(question: _Question, error: Exception) -> None:
+    if question.answer.done():
+        return
+    if isinstance(error, errors.InvalidParameterValue):
+        error = Unreadable("gives neither email nor phoneNumber; give at least one of them")
+    elif isinstance(error, _LATER):
+        error = DatabaseUnavailable(f"others hold what this needs: {_words(error)}")
+    question.answer.set_exception(error)
+
+
+def _words(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0]
