@@ -29,6 +29,7 @@ from outbox_worker.configuration.values import (
     Prefix,
     Rate,
     Region,
+    RequestRate,
     Retention,
     Scheme,
     Seconds,
@@ -237,7 +238,7 @@ class Identify(Section):
     tokens_file: Path | None = None
     connections: Connections = 8
     body_max: Bytes = 16_384
-    requests_per_second: Rate = 1000
+    requests_per_second: RequestRate = 1000
 
     @property
     def is_for_this_machine(self) -> bool:

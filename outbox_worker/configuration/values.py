@@ -205,7 +205,7 @@ def _zone(value: Any) -> Any:
 Seconds = Annotated[timedelta, BeforeValidator(_seconds)]
 Count = Annotated[int, BeforeValidator(_no_bool), Field(ge=1, le=1_000_000)]
 Connections = Annotated[int, BeforeValidator(_no_bool), Field(ge=1, le=100)]
-Rate = Annotated[float, BeforeValidator(_no_bool), Field(ge=0, le=1_000_000)]
+RequestRate = Annotated[float, BeforeValidator(_no_bool), Field(ge=0, le=1_000_000)]
 Bytes = Annotated[int, BeforeValidator(_no_bool), Field(ge=0, le=1_048_576)]
 Port = Annotated[int, BeforeValidator(_no_bool), Field(ge=0, le=65_535)]
 Status = Annotated[int, BeforeValidator(_no_bool), Field(ge=200, le=599)]
