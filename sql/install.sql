@@ -50,6 +50,7 @@ set local role outbox_owner;
 \ir install/ring_doorbell.sql
 \ir install/record_event.sql
 \ir install/record_capture_failure.sql
+\ir install/erase_events.sql
 \ir install/backlog.sql
 \ir install/client.sql
 \ir install/unstored_client.sql

@@ -11,6 +11,7 @@ from outbox_worker import __version__
 from outbox_worker.errors import OutboxWorkerError
 
 COMMANDS = {
+    "contacts": "Which contact details belong to one customer: show, link, unlink, erase.",
     "dead-letters": "What InBoost refused: list, show, requeue, discard.",
     "demo": "See the whole job done in a minute: a shop, InBoost's stand-in with faults, the worker, a verdict.",
     "destinations": "Where deliveries go: list, pause, resume.",

@@ -150,6 +150,20 @@ capture_failure = Table(
     Column("message", Text),
     _instant("repaired_at"),
 )
+contact = Table(
+    "contact",
+    MetaData(schema="identity"),
+    Column("contact_id", BigInteger, primary_key=True),
+    Column("phone_number", Text),
+    Column("email", Text),
+    Column("linked_id", BigInteger),
+    _instant("created_at"),
+    _instant("deleted_at"),
+    Column("phone_normal", Text),
+    Column("email_key", Text),
+    Column("phone_key", Text),
+    Column("primary_id", BigInteger),
+)
 backlog = Table(
     "backlog",
     _metadata,

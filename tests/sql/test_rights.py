@@ -52,6 +52,7 @@ OF_NO_WEB_PROCESS = [
     "select identity.link(1, 2)",
     "select identity.unlink(1)",
     "select identity.erase(1)",
+    "select outbox.erase_events('{}', '{}', '{}')",
     "select identity.lock_all()",
     "select identity.cluster(1)",
     "select from integration.customer",

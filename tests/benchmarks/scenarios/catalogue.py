@@ -11,6 +11,7 @@ from tests.benchmarks.scenarios.drain import Drain
 from tests.benchmarks.scenarios.held_snapshot import HeldSnapshot
 from tests.benchmarks.scenarios.host_inserts import HostInserts
 from tests.benchmarks.scenarios.host_latency import HostLatency
+from tests.benchmarks.scenarios.identify import Identify
 from tests.benchmarks.scenarios.idle import Idle
 from tests.benchmarks.scenarios.large_backlog import LargeBacklog
 from tests.benchmarks.scenarios.large_customer import LargeCustomer
@@ -30,6 +31,7 @@ KINDS = (
     Idle,
     Workers,
     BulkLoad,
+    Identify,
 )
 NAMES = tuple(kind.name for kind in KINDS)
 
@@ -59,4 +61,5 @@ def scenarios(sizes: Sizes) -> list[Scenario]:
         Idle(60),
         Workers(20_000),
         BulkLoad(100_000),
+        Identify(sizes.seconds),
     ]

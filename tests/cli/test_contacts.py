@@ -1,0 +1,157 @@
+"""`contacts`: which contact details belong to one customer, what people say about it, and the right to be forgotten."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.cli.desk import Desk
+from tests.database.rows import PURCHASE, Rows
+from tests.sql.identity import Ask
+
+WHY = ("--reason", "Olena knows her", "--actor", "olena@till")
+PHONE, OTHER = "+380501234567", "+380671112233"
+
+
+def identify(rows: Rows, *asks: Ask) -> None:
+    for email, phone in asks:
+        normal = phone if phone and phone.startswith("+") else None
+        rows.all("select identity.identify(%s::text, %s::text, %s::text)", email, phone, normal)
+
+
+def linked(rows: Rows) -> dict[int, int | None]:
+    return dict(rows.all("select contact_id, linked_id from identity.contact order by 1"))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def known(rows: Rows) -> Rows:
+    """1 and 2 are one customer, 3 is another, and 4 was joined to 3 by a request."""
+    identify(rows, ("anna@x.com", PHONE), ("anna@work.com", PHONE), ("bohdan@x.com", OTHER), (None, "+380931112233"))
+    identify(rows, ("bohdan@x.com", "+380931112233"))
+    return rows
+
+
+@pytest.mark.parametrize("words", [["2"], ["--email", " ANNA@work.com"], ["--phone", "050 123-45-67"]])
+def test_a_customer_is_shown_by_any_detail_masked_unless_revealed(desk: Desk, known: Rows, words: list[str]) -> None:
+    shown = desk("contacts", "show", *words)
+    assert [line.split()[:2] for line in shown.lines] == [["1", "primary"], ["2", "secondary"]]
+    assert "a***@x.com" in shown.out and "anna" not in shown.out and "1234567" not in shown.out
+    found = desk("contacts", "show", *words, "--reveal", "--json").data["contacts"]
+    assert [(it["email"], it["phone_number"]) for it in found] == [("anna@x.com", PHONE), ("anna@work.com", PHONE)]
+    described = desk("contacts", "show", "--help").out
+    assert [key for key in found[0] if key not in described] == []
+
+
+def test_who_is_not_known_is_status_1_and_who_is_not_named_a_mistake(desk: Desk, known: Rows) -> None:
+    assert desk("contacts", "show", "--email", "nobody@x").status == 1
+    assert desk("contacts", "show").status == 2
+    assert desk("contacts", "show", "1", "--email", "anna@x.com").status == 2
+
+
+def test_two_customers_are_linked_and_the_act_is_recorded(desk: Desk, known: Rows) -> None:
+    answer = desk("contacts", "link", "4", "2", *WHY)
+    assert (answer.status, answer.lines) == (0, ["4 and 2 linked"])
+    assert linked(known) == {1: None, 2: 1, 3: 1, 4: 1}
+    assert known.acts() == [("link", None, None, None, "olena@till", "Olena knows her")]
+    assert known.all("select detail ->> 'contact_ids' from outbox.act") == [("[4,2]",)]
+    assert desk("contacts", "link", "4", "99", *WHY).status == 1
+
+
+def test_a_contact_that_was_joined_wrongly_leaves(desk: Desk, known: Rows) -> None:
+    assert desk("contacts", "unlink", "4", *WHY).status == 0
+    assert linked(known) == {1: None, 2: 1, 3: None, 4: None}
+
+
+def test_a_contact_leaves_with_what_only_it_has(desk: Desk, known: Rows) -> None:
+    assert desk("contacts", "unlink", "1", *WHY).status == 0
+    assert linked(known)[2] is None and linked(known)[1] is None
+    assert known.all("select email, phone_number from identity.contact where contact_id < 3 order by contact_id") == [
+        ("anna@x.com", None),
+        ("anna@work.com", PHONE),
+    ]
+    alone = desk("contacts", "unlink", "1", *WHY)
+    assert alone.status == 1 and "contact 1 is alone" in alone.err
+
+
+def test_a_contact_that_has_nothing_of_its_own_cannot_leave(desk: Desk, known: Rows) -> None:
+    identify(known, ("carl@x", "7777777"), ("dan@x", "7777777"), ("carl@x", "8888888"))
+    told = desk("contacts", "unlink", "5", *WHY)
+    assert told.status == 1 and "has nothing that others of its cluster have not" in told.err
+
+
+def test_a_dry_run_changes_nothing_and_a_reason_is_wanted(desk: Desk, known: Rows) -> None:
+    before = linked(known)
+    told = desk("contacts", "link", "1", "3", "--dry-run", "--json").data
+    assert told == {"act": "link", "dry_run": True, "contact_ids": [1, 3]}
+    assert desk("contacts", "unlink", "4", "--dry-run").lines == ["4 would be unlinked"]
+    assert desk("contacts", "erase", "1", "--dry-run").status == 0
+    assert desk("contacts", "link", "1", "3").status == 2
+    assert (linked(known), known.acts()) == (before, [])
+
+
+# Erase
+
+
+@pytest.fixture
+def traced(known: Rows) -> Rows:
+    """Anna, customer 7, has bought twice, and is on a list with Bohdan; purchase 1 is at InBoost."""
+    known.purchase(1)
+    known.delivered("purchase:1", excerpt=json.dumps({"phone": PHONE}))
+    known.delivered("purchase:1", "purchase_webhook")
+    known.purchase(2, payload=(PURCHASE % 2).replace(PHONE, "(050) 123 45 67"))
+    known.purchase(3, "8", payload=(PURCHASE % 3).replace(PHONE, OTHER))
+    known.do(
+        "select outbox.record_event('bonus_expiry', '2026-11-22', null, %s::json, now())",
+        json.dumps({"expires_before": "2026-12-01", "phones": [OTHER, "050 1234567"]}),
+    )
+    return known
+
+
+def payload(rows: Rows, event_id: str) -> dict[str, Any]:
+    return dict(rows.all("select payload from outbox.event where event_id = %s", event_id)[0][0])
+
+
+def test_who_wants_to_be_forgotten_is_forgotten_and_nothing_can_be_sent_twice(desk: Desk, traced: Rows) -> None:
+    meant = desk("contacts", "erase", "--phone", PHONE, "--dry-run", "--json").data
+    told = desk("contacts", "erase", "--phone", PHONE, "--yes", "--json", *WHY)
+    assert told.status == 0
+    assert told.data == meant | {"dry_run": False, "dropped_count": 2}
+    assert (meant["event_ids"], meant["shared_ids"]) == (["purchase:1", "purchase:2"], ["bonus_expiry:2026-11-22"])
+    assert (meant["contact_ids"], meant["customer_ids"]) == ([1, 2], ["7"])
+    everything = traced.all(
+        "select string_agg(it, ' ') from (select c::text from identity.contact c union all"
+        " select e::text from outbox.event e union all select a::text from outbox.attempt a union all"
+        " select a::text from outbox.act a) all_of_it (it)"
+    )[0][0]
+    for trace in ("anna", "501234567", "50) 123 45 67", "50 1234567"):
+        assert trace not in everything
+    assert payload(traced, "purchase:1")["phone"] is None
+    assert traced.all("select payload ->> 'total' from outbox.event where event_id = 'purchase:1'") == [("1234.50",)]
+    assert payload(traced, "bonus_expiry:2026-11-22") == {"expires_before": "2026-12-01", "phones": [OTHER]}
+    assert payload(traced, "purchase:3")["phone"] == OTHER
+    assert (traced.state("purchase:2"), traced.state("purchase:3")) == (None, "pending")
+    traced.purchase(1)
+    assert traced.all("select event_id from outbox.duplicate") == [("purchase:1",)]
+    assert traced.state("purchase:1") is None
+    assert desk("contacts", "show", "--phone", PHONE).status == 1
+    assert desk("contacts", "show", "1").lines[0].split()[:3] == ["1", "primary", "erased"]
+
+
+def test_what_is_being_sent_keeps_a_customer_from_being_erased_for_a_moment(desk: Desk, traced: Rows) -> None:
+    traced.claimed("purchase:2")
+    told = desk("contacts", "erase", "1", "--yes", *WHY)
+    assert told.status == 3 and "is being sent" in told.err
+    assert payload(traced, "purchase:1")["phone"] == PHONE
+    assert traced.all("select count(*) from identity.contact where deleted_at is not null") == [(0,)]
+    assert traced.acts() == []
+
+
+def test_to_erase_is_asked_about(desk: Desk, traced: Rows) -> None:
+    assert desk("contacts", "erase", "1", *WHY).status == 2
+    assert desk("contacts", "erase", "1", *WHY, types="n\n").status == 1
+    assert traced.acts() == []
+    described = desk("contacts", "erase", "--help").out
+    told = desk("contacts", "erase", "1", "--dry-run", "--json").data
+    assert [key for key in told if key not in described] == []
