@@ -41,7 +41,7 @@ def expiry() -> None:
 def preview(configuration_file: Path | None, **shown: Any) -> None:
     """Show who would be told now. Nothing is recorded, nothing is sent."""
     settings = configuration.load(configuration_file, to_deliver=False)
-    _show(_preview(settings), done="would be told", **shown)
+    _show(_preview(settings), done="would tell", **shown)
 
 
 @expiry.command(epilog=EPILOG)
@@ -61,7 +61,7 @@ def send(configuration_file: Path | None, reason: str | None, actor: str | None,
             "[inboost.operations.expiry_webhook] enabled is false, so that nobody would be told; switch it on first"
         )
     told = _preview(settings) if dry_run else _checked(settings).send(by)
-    _show(told, done="would be told" if dry_run else "are told", **shown)
+    _show(told, done="would tell" if dry_run else "told", **shown)
 
 
 def _preview(settings: Configuration) -> Told:
@@ -96,7 +96,7 @@ def _show(told: Told, *, done: str, limit: int, reveal: bool, as_json: bool) -> 
         )
     if not as_json:
         people, lots = output.counted(len(found.phones), "person", "people"), output.counted(len(found.lots), "lot")
-        output.show(f"{people} {done} of {lots} that expire before {told.horizon.expires_before}: {told.event_id}")
+        output.show(f"{done} {people} of {lots}, expiring before {told.horizon.expires_before}: {told.event_id}")
         for phone in phones:
             output.show(phone, indent=2)
         if len(found.phones) > limit:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
@@ -114,8 +114,7 @@ def run(
     if as_json:
         output.emit({"round": name, "outcome": ran.outcome, "counts": ran.counts, "error": ran.error})
     elif ran.outcome == "done":
-        counts = [f"{count:,} {output.spoken(what.removesuffix('_count'))}" for what, count in ran.counts.items()]
-        output.show(f"{name} is done{': ' * bool(counts)}{', '.join(counts)}")
+        output.show(f"{name} is done{': ' * bool(ran.counts)}{_spoken(ran.counts)}")
     else:
         output.show(f"{name} {'failed: ' + ran.error if ran.error else 'was broken off; what it did is kept'}")
     context.exit(0 if ran.outcome == "done" else 1)
@@ -240,7 +239,11 @@ def _of_run(state: RoundState, latest: list[database.Run]) -> str:
     if state.pause_reason:
         return f"paused: {logs.clean(state.pause_reason)}"
     for run in latest:
-        counts = ", ".join(f"{name.removesuffix('_count')} {count:,}" for name, count in run.counts.items() if count)
+        counts = _spoken({name: count for name, count in run.counts.items() if count})
         outcome = run.outcome or ("running" if state.is_running else "its worker is gone")
         return ": ".join(filter(None, (output.spoken(outcome), logs.clean(run.error or "") or counts)))
     return ""
+
+
+def _spoken(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{output.spoken(name.removesuffix('_count'))} {count:,}" for name, count in counts.items())

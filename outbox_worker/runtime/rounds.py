@@ -23,8 +23,8 @@ from outbox_worker.database.rounds import Hold, Outcome, RoundState
 from outbox_worker.errors import OutboxWorkerError, RunningElsewhere, SchemaMismatch
 from outbox_worker.rules.timetable import Timetable, due_at
 
-LOOK_S_MAX = 30.0  # how soon a pause, a resume or another worker's death is noticed
-HELD_ELSEWHERE_S = 10.0
+LOOK_S_MAX = 60.0  # how soon a resume or a changed row is noticed; a pause always is, before a run begins
+HELD_ELSEWHERE_S = 30.0  # how soon another worker that died while it ran a round is stood in for
 AFTER_TROUBLE_S = (2.0, 5.0, 10.0, 30.0)
 STILL_HELD_S = 5.0  # how often a run looks whether it still has its lock
 
