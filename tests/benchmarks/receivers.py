@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -113,6 +114,14 @@ class Nginx(Receiver):
         return int(self.ask("/status").split()[9]) - self._asked_count
 
 
+@dataclass(frozen=True, slots=True)
+class Age:
+    """When the request of one of the host's rows came, on the wall clock, and how old the row was then."""
+
+    came_s: float
+    age_ms: float
+
+
 class Stamper(Receiver):
     """A receiver of ours (`stamper.py`) that notes when each event's request arrived, on the clock `time.monotonic`."""
 
@@ -129,9 +138,9 @@ class Stamper(Receiver):
         """Return when each event's first request arrived."""
         return {int(number): stamp for number, stamp in json.loads(self.ask("/stamps")).items()}
 
-    def ages_ms(self) -> list[float]:
+    def ages(self) -> list[Age]:
         """Return how old each of the host's rows was when its request arrived, in the order of arrival."""
-        return [age_us / 1000 for age_us in json.loads(self.ask("/ages"))]
+        return [Age(came_us / 1e6, age_us / 1000) for came_us, age_us in json.loads(self.ask("/ages"))]
 
 
 class SlowStamper(Stamper):

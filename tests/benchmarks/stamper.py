@@ -19,7 +19,7 @@ AT = re.compile(rb"AT(\d{16})")  # as in host.py: the microsecond of the insert
 LENGTH = re.compile(rb"content-length:\s*(\d+)", re.IGNORECASE)
 
 stamps: dict[int, int] = {}
-ages_us: list[int] = []  # from the insert to the arrival, in the order of arrival
+ages_us: list[tuple[int, int]] = []  # when each request came, and how long after the insert
 counts = {"requests": 0}
 
 
@@ -57,7 +57,8 @@ class Connection(asyncio.Protocol):
         if mark := MARK.search(body):
             stamps.setdefault(int(mark[1]), self._came_ns)
         elif at := AT.search(body):
-            ages_us.append(time.time_ns() // 1000 - int(at[1]))
+            came_us = time.time_ns() // 1000
+            ages_us.append((came_us, came_us - int(at[1])))
 
     def _asked(self, head: bytes) -> bytes:
         if head.startswith(b"GET /stamps "):

@@ -86,9 +86,9 @@ def test_a_large_backlog_has_a_first_and_a_last_tenth(server: Server, tmp_path: 
 
 
 def test_others_are_not_behind_one_customer_whose_many_events_came_first(server: Server, tmp_path: Path) -> None:
-    figures = measured(LargeCustomer(300, 200), server, tmp_path)[OURS]
+    figures = measured(LargeCustomer(300, 200, after_s=0.5), server, tmp_path)[OURS]
     assert figures["speed"] <= 1.1, "two requests of one customer were under way at once"
-    assert figures["beside_per_s"] > 3 * figures["one_per_s"]
+    assert figures["beside_per_s"] > 3 * figures["one_beside_per_s"]
 
 
 def test_several_workers_keep_the_order_of_each_customer(server: Server, tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_a_bulk_load_holds_nobody_up(server: Server, tmp_path: Path) -> None:
 
 
 def test_what_is_recorded_under_a_held_snapshot_arrives(server: Server, tmp_path: Path) -> None:
-    figures = measured(HeldSnapshot(1, warm_up_s=0.1), server, tmp_path)[OURS]
+    figures = measured(HeldSnapshot(1, warm_up_s=0), server, tmp_path)[OURS]
     assert figures["first_per_s"] > 0
 
 
