@@ -96,7 +96,9 @@ def _unsendable(situation: Situation, policy: Policy) -> Verdict:
 
 def _doubt(situation: Situation, policy: Policy) -> Verdict:
     if situation.on_doubt is OnDoubt.LOOKUP:
-        due_at = max(situation.begun_at + policy.settle, situation.now)
+        # Never later than the settle time from now: the clock may have been set since, and a claim that was taken over
+        # bears the time of another clock.
+        due_at = min(max(situation.begun_at + policy.settle, situation.now), situation.now + policy.settle)
         return Verdict(Action.INQUIRE, due_at, counts=True, standing=Standing.ILL, reason=situation.reason)
     if situation.on_doubt is OnDoubt.RESEND:
         return _charged(situation, policy, Action.RETRY)

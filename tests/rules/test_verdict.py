@@ -82,6 +82,8 @@ def test_a_doubt_is_looked_up_when_the_request_can_no_longer_be_under_way() -> N
     verdict = decide(situation(Outcome.IN_DOUBT, OnDoubt.LOOKUP), POLICY)
     assert (verdict.action, verdict.due_at) == (Action.INQUIRE, NOW + timedelta(seconds=8))
     late = decide(situation(Outcome.IN_DOUBT, OnDoubt.LOOKUP, begun_at=NOW - timedelta(hours=1)), POLICY)
+    set_back = decide(situation(Outcome.IN_DOUBT, OnDoubt.LOOKUP, begun_at=NOW + timedelta(hours=1)), POLICY)
+    assert set_back.due_at == NOW + POLICY.settle, "a clock that was set back would put the look-up off by as much"
     assert late.due_at == NOW
 
 
