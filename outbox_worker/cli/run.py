@@ -12,7 +12,7 @@ from prometheus_client import REGISTRY
 
 from outbox_worker import __version__, configuration, logs, metrics
 from outbox_worker.cli.options import configuration_option
-from outbox_worker.configuration.assembly import assemble, rounds_of
+from outbox_worker.configuration.assembly import assemble
 from outbox_worker.configuration.reloading import Reloading
 from outbox_worker.database.backlog import StatusReader
 from outbox_worker.errors import ConfigurationError
@@ -79,7 +79,7 @@ def run(configuration_file: Path | None) -> None:
 def _rounds(settings: configuration.Configuration, file: Path | None) -> Companion:
     """Rounds are run by a process of their own, with the same settings: they must not hold up the relay."""
     named = [] if file is None else ["--configuration", str(file)]
-    return Companion("rounds", ["rounds", "serve", *named], wanted=bool(rounds_of(settings)))
+    return Companion("rounds", ["rounds", "serve", *named], wanted=settings.rounds.enabled)
 
 
 def _reload(reloading: Reloading, rounds: Companion, log: Any) -> None:

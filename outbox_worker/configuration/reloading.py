@@ -16,11 +16,17 @@ from outbox_worker.configuration.overrides import OperationSettings
 from outbox_worker.configuration.refusal import Location
 
 # Sections and keys that can be taken; of operations, which of them are enabled is part of what runs.
-_TAKEN = (("inboost",), ("retry", "first"), ("retry", "factor"), ("retry", "longest"), ("retry", "tries_max"), ("log",))
+_TAKEN = (
+    ("inboost",),
+    *(("retry", key) for key in ("first", "factor", "longest", "tries_max")),
+    ("log",),
+    ("rounds",),  # their process is renewed, and reads everything anew
+)
 _NOT_TAKEN = {
     *(("inboost", key) for key in ("request_timeout", "connect_timeout", "idle_connection_age", "ca_file")),
     ("inboost", "event_id_prefix"),  # an attempt and the inquiry after it must speak of the same event
     ("log", "format"),
+    ("rounds", "enabled"),
 }
 
 
@@ -63,8 +69,10 @@ def _merged(running: Configuration, found: Configuration) -> Configuration:
         for name, row in running.inboost.applied_operations().items()
     }
     retry = found.retry.model_copy(update={"circuit_threshold": running.retry.circuit_threshold})
+    rounds = found.rounds.model_copy(update={"enabled": running.rounds.enabled})
     log = found.log.model_copy(update={"format": running.log.format})
-    return running.model_copy(update={"inboost": found.inboost.model_copy(update=kept), "retry": retry, "log": log})
+    inboost = found.inboost.model_copy(update=kept)
+    return running.model_copy(update={"inboost": inboost, "retry": retry, "rounds": rounds, "log": log})
 
 
 def _named(locations: list[Location]) -> list[str]:

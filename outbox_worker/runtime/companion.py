@@ -71,14 +71,21 @@ class Companion:
         endings = 0
         while not self._stopping.is_set():
             began_s = monotonic()
-            process = self._process = subprocess.Popen(self._command, stdin=self._heard)  # noqa: S603  # ourselves
-            status = process.wait()
-            if self._stopping.is_set() or process is self._renewed:
+            how = self._run()
+            if self._stopping.is_set() or self._process is self._renewed:
                 continue
             endings = 1 if monotonic() - began_s > STEADY_AFTER_S else endings + 1
             pause_s = PAUSES_S[min(endings, len(PAUSES_S)) - 1]
-            _log.error(f"{self._name} ended by itself", exit_status=status, again_in_s=pause_s)
+            _log.error(f"{self._name} ended by itself", **how, again_in_s=pause_s)
             self._stopping.wait(pause_s)
+
+    def _run(self) -> dict[str, object]:
+        """Run one to its end, and return how it ended."""
+        try:
+            self._process = subprocess.Popen(self._command, stdin=self._heard)  # noqa: S603  # ourselves
+        except OSError as error:  # no memory, no process left: the relay goes on, and it is tried again
+            return {"error": str(error)}
+        return {"exit_status": self._process.wait()}
 
 
 def end_with_parent(stop: threading.Event) -> None:

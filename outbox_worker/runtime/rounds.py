@@ -153,6 +153,8 @@ class Rounds:
         """Run until the stop, and return when what ran has ended."""
         while not self._stop.is_set() and not self._is_enabled():
             self._stop.wait(self._after_trouble())
+        if not self._rounds:
+            self._stop.wait()  # that they are switched off is noted, and there is nothing else to do
         threads = [threading.Thread(target=self._keep, args=[it], name=it.name) for it in self._rounds]
         for thread in threads:
             thread.start()

@@ -291,6 +291,17 @@ def test_a_schema_without_the_rounds_row_is_refused_with_a_sentence(bench: Bench
         bench.look()
 
 
+def test_where_all_rounds_are_switched_off_that_is_noted_and_nothing_runs(bench: Bench) -> None:
+    bench.look()
+    thread = Thread(target=Rounds([], bench.conninfo, bench.stop).run)
+    thread.start()
+    until(lambda: bench.of("enabled_at is null"), "it to be noted")
+    assert thread.is_alive()
+    bench.stop.set()
+    thread.join(20)
+    assert not thread.is_alive()
+
+
 def test_the_loop_runs_what_is_due_and_ends_when_told(bench: Bench) -> None:
     thread = Thread(target=Rounds([bench.round()], bench.conninfo, bench.stop).run)
     thread.start()

@@ -83,8 +83,12 @@ def test_a_companion_that_dies_is_started_again_and_the_relay_does_not_notice(wo
     world.shop.buy(world.shop.customer())
     world.until_done()
     pid = companion(worker)
+    world.configure("worker-1", {**WITH_ROUNDS, "rounds.reconciliation.enabled": False})
     worker.process.send_signal(signal.SIGHUP)  # settings are read again, by the companion too
     world.until(lambda: companion(worker) not in (None, pid), "the companion to be renewed")
+    off = "select enabled_at is null from outbox.round where round = 'reconciliation'"
+    world.until(lambda: world.value(off), "the new settings to be heeded")
+    assert worker.lines_of("settings read again")[0]["taken"] == ["rounds.reconciliation.enabled"]
     assert len(worker.lines_of("rounds ended by itself")) == 1
     assert worker.stop() == 0
 
