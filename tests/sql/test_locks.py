@@ -34,6 +34,23 @@ def times(count: int) -> dict[str, int]:
     return {table: number * count for table, number in SALE.items()}
 
 
+def test_sales_commit_while_housekeeping_holds_its_locks(
+    till: Session, connect: Connect, dba: Session, customer: int
+) -> None:
+    """Its batch is not yet committed; only who records one of those very old facts again would wait for that."""
+    sell(till, customer)
+    dba.execute("delete from outbox.delivery; update outbox.event set recorded_at = recorded_at - interval '1 year'")
+    keeper = connect()
+    keeper.execute("begin")
+    assert value(keeper, "select outbox.forget_events('-infinity', now() - interval '180 days', 500)") == 2
+    value(keeper, "select outbox.forget_journals(now() - interval '180 days', 500)")
+    for _ in range(3):
+        sell(till, customer)
+    keeper.execute("commit")
+    assert in_outbox(dba)["event"] == 12
+    assert in_outbox(dba)["capture_failure"] == 0
+
+
 def test_sales_of_a_customer_commit_while_a_relay_holds_all_its_locks_on_that_customer(
     till: Session, connect: Connect, dba: Session, customer: int
 ) -> None:
