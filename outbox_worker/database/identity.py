@@ -1,6 +1,7 @@
-"""identity.identify for many callers at once: a few connections, each a task that answers one question after another.
+"""identity.identify for many callers at once, by a few connections, each with a task of its own.
 
-    identify(…) ──queue──▶ tasks, one connection each ──▶ identity.identify(…), a transaction of its own
+    identify(…) ──▶ one reader: identity.known(…), for all who wait at that moment ──▶ answered, if nothing is new
+                                                └──▶ writers: identity.identify(…), each a transaction of its own
 
 To identify twice is to identify once, so what a lost connection leaves unanswered is asked again on another one.
 """
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +26,8 @@ from outbox_worker.errors import DatabaseUnavailable, SchemaMismatch, Unreadable
 from outbox_worker.rules.asking import Ask
 
 IDENTIFY = "select identity.identify($1, $2, $3)"
+KNOWN = "select place, answer from identity.known($1, $2, $3) where answer is not null"
+TOGETHER_MAX = 64  # questions that the reader takes at once
 SETTINGS = {"statement_timeout": "5000"}  # ms: what waits longer than that for others is told to come again
 ANSWER_S_MAX = 8.0
 WAITING_MAX = 1000  # questions; more are told at once to come again
@@ -31,6 +35,10 @@ RECONNECT_S = (0.2, 5.0)  # the first wait and the longest
 TRIES_MAX = 2
 
 _LATER = (errors.QueryCanceled, errors.LockNotAvailable, errors.DeadlockDetected, errors.ReadOnlySqlTransaction)
+
+
+Connection = psycopg.AsyncConnection[Any]
+Answering = Callable[[Connection], Coroutine[Any, Any, None]]
 
 
 class _AsItCame(Loader):
@@ -50,12 +58,13 @@ class _Question:
 
 
 class Identity:
-    """Answers from `open` to `close`."""
+    """Answers from `open` to `close`, with `connection_count` connections for what is new and one for what is known."""
 
     def __init__(self, conninfo: str, connection_count: int) -> None:
         self._conninfo = conninfo
         self._connection_count = connection_count
         self._questions: asyncio.Queue[_Question] = asyncio.Queue()
+        self._additions: asyncio.Queue[_Question] = asyncio.Queue()
         self._tasks: list[asyncio.Task[None]] = []
         self._connected_count = 0
         self._log: Any = structlog.get_logger("outbox_worker.web")
@@ -69,10 +78,9 @@ class Identity:
         """Connect, however long that takes. Raises SchemaMismatch when there is no identify to call."""
         first = await self._connect()
         await _require_version(first)
-        self._tasks = [
-            asyncio.create_task(self._keep_answering(first if number == 0 else None))
-            for number in range(self._connection_count)
-        ]
+        self._tasks = [asyncio.create_task(self._keep_at_it(self._answer_known, first))]
+        for _ in range(self._connection_count):
+            self._tasks.append(asyncio.create_task(self._keep_at_it(self._answer_new)))
 
     async def close(self) -> None:
         """Disconnect; what is not answered yet is cancelled."""
@@ -85,7 +93,7 @@ class Identity:
 
         Raises Unreadable when nothing was given, DatabaseUnavailable when it may work later.
         """
-        if not self.is_ready or self._questions.qsize() >= WAITING_MAX:
+        if not self.is_ready or self._questions.qsize() + self._additions.qsize() >= WAITING_MAX:
             raise DatabaseUnavailable("the database is away, or too much waits for it")
         question = _Question((ask.email, ask.phone, ask.phone_normal))
         self._questions.put_nowait(question)
@@ -95,25 +103,47 @@ class Identity:
         except TimeoutError:
             raise DatabaseUnavailable(f"no connection answered within {ANSWER_S_MAX:.0f} seconds") from None
 
-    async def _keep_answering(self, connection: psycopg.AsyncConnection[Any] | None) -> None:
+    async def _keep_at_it(self, answer: Answering, connection: Connection | None = None) -> None:
         while True:
             connection = connection or await self._connect()
             self._connected_count += 1
             try:
                 async with connection:
-                    await self._answer(connection)
+                    await answer(connection)
             except psycopg.OperationalError as error:
                 self._log.warning("connection lost", reason=_words(error))
             finally:
                 self._connected_count -= 1
             connection = None
 
-    async def _answer(self, connection: psycopg.AsyncConnection[Any]) -> None:
-        """Answer questions until the connection is lost."""
-        cursor = psycopg.AsyncRawCursor(connection)
-        cursor.format = Format.BINARY
+    async def _answer_known(self, connection: Connection) -> None:
+        """Answer those who bring nothing new, until the connection is lost; hand the others on."""
+        cursor = _cursor(connection)
         while True:
-            question = await self._questions.get()
+            questions = [await self._questions.get()]
+            while not self._questions.empty() and len(questions) < TOGETHER_MAX:
+                questions.append(self._questions.get_nowait())
+            try:
+                await cursor.execute(
+                    KNOWN, [list(each) for each in zip(*(it.values for it in questions), strict=True)], prepare=True
+                )
+                answers = dict(await cursor.fetchall())
+            except psycopg.Error:
+                # Whatever it was, each is asked again for itself, and told what there is to tell.
+                answers = {}
+            for place, question in enumerate(questions, 1):
+                if place not in answers:
+                    self._additions.put_nowait(question)
+                elif not question.answer.done():
+                    question.answer.set_result(answers[place])
+            if connection.closed:
+                raise psycopg.OperationalError("the server closed it")
+
+    async def _answer_new(self, connection: Connection) -> None:
+        """Answer questions one by one until the connection is lost."""
+        cursor = _cursor(connection)
+        while True:
+            question = await self._additions.get()
             if question.answer.done():  # who asked has gone
                 continue
             try:
@@ -131,11 +161,11 @@ class Identity:
     def _ask_again(self, question: _Question) -> None:
         question.try_count += 1
         if question.try_count < TRIES_MAX:
-            self._questions.put_nowait(question)
+            self._additions.put_nowait(question)
         else:
             _refuse(question, DatabaseUnavailable("the connection was lost twice"))
 
-    async def _connect(self) -> psycopg.AsyncConnection[Any]:
+    async def _connect(self) -> Connection:
         wait_s, longest_s = RECONNECT_S
         while True:
             try:
@@ -145,7 +175,7 @@ class Identity:
             await asyncio.sleep(wait_s * random.uniform(0.5, 1))  # noqa: S311
             wait_s = min(2 * wait_s, longest_s)
 
-    async def _try_to_connect(self) -> psycopg.AsyncConnection[Any]:
+    async def _try_to_connect(self) -> Connection:
         connection = await psycopg.AsyncConnection.connect(
             self._conninfo,
             autocommit=True,
@@ -158,7 +188,13 @@ class Identity:
         return connection
 
 
-async def _require_version(connection: psycopg.AsyncConnection[Any]) -> None:
+def _cursor(connection: Connection) -> psycopg.AsyncRawCursor[Any]:
+    cursor = psycopg.AsyncRawCursor(connection)
+    cursor.format = Format.BINARY
+    return cursor
+
+
+async def _require_version(connection: Connection) -> None:
     try:
         row = await (await connection.execute("select outbox.schema_version()")).fetchone()
     except (errors.InvalidSchemaName, errors.UndefinedFunction, errors.InsufficientPrivilege):

@@ -136,6 +136,7 @@ def test_the_web_process_may_identify_and_nothing_else(login: Login) -> None:
     web = login("grant outbox_identify to {}")
     assert not allowed(web, OF_NO_WEB_PROCESS)
     assert value(web, "select identity.identify('a@b.c', null) #>> '{contact,emails,0}'") == "a@b.c"
+    assert value(web, "select count(*) from identity.known(array['a@b.c'], array[null], array[null])") == 1
     assert value(web, "select outbox.schema_version()") == 1
 
 
