@@ -99,6 +99,9 @@ where destination.destination = now.destination
 
 # A head is claimed if it is due, its destination is open, nothing before it in its lane is unsettled, nobody else is at
 # it (skip locked: a row being concluded or claimed elsewhere), and the lane has no claim (its primary key).
+# That it has none is asked before the delivery is locked. A conclusion takes the claim first and the delivery after it;
+# who held the delivery and then met the claim would wait for the one who waits for the delivery, and of eight workers
+# most did. A claim that is being concluded is still there for this statement, so nobody waits for it.
 # A destination that has failed again and again is open to the one who sets `probe_until`, until the probe is concluded
 # or its time is up: so of all workers one has one request there.
 # A destination with a rate is open to the one who asks for no more than the rate allows now, and what was claimed is
@@ -162,6 +165,7 @@ with due as materialized (
         where it.lane = due.lane and it.delivery_id = due.delivery_id
           and it.state = any ($8::text[]) and it.due_at <= clock_timestamp()
           and it.destination = any (open.destinations)
+          and not exists (select from outbox.claim taken where taken.lane = due.lane)
           and not exists (
               select from outbox.delivery earlier
               where earlier.lane = due.lane and earlier.delivery_id < due.delivery_id
