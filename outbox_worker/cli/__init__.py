@@ -11,6 +11,7 @@ from outbox_worker import __version__
 from outbox_worker.errors import OutboxWorkerError
 
 COMMANDS = {
+    "configuration": "The settings: check them, show them with where each comes from, print the example.",
     "contacts": "Which contact details belong to one customer: show, link, unlink, erase.",
     "dead-letters": "What InBoost refused: list, show, requeue, discard.",
     "demo": "See the whole job done in a minute: a shop, InBoost's stand-in with faults, the worker, a verdict.",
@@ -28,6 +29,7 @@ COMMANDS = {
     "schema": "Install, uninstall or print the database side.",
     "web": "Serve POST /identify: which contact details belong to one customer.",
     "status": "What waits, what is in doubt, what a person must look at.",
+    "systemd": "Print the units and what belongs to them.",
 }
 
 

@@ -13,11 +13,12 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from outbox_worker.configuration.contradictions import contradictions
+from outbox_worker.configuration.explanation import Explained, explain
 from outbox_worker.configuration.model import Configuration
 from outbox_worker.configuration.refusal import complaints_of, refuse
-from outbox_worker.configuration.sources import gather
+from outbox_worker.configuration.sources import Reading, gather
 
-__all__ = ["Configuration", "load"]
+__all__ = ["Configuration", "Explained", "explained", "load"]
 
 
 def load(file: Path | None = None, *, to_deliver: bool = True, to_identify: bool = False) -> Configuration:
@@ -28,6 +29,20 @@ def load(file: Path | None = None, *, to_deliver: bool = True, to_identify: bool
     and without the right to read them; the service says `to_identify=True` as well. Raises ConfigurationError with
     everything that is wrong.
     """
+    configuration, reading = _load(file, to_deliver=to_deliver, to_identify=to_identify)
+    return configuration.warned(reading.warnings)
+
+
+def explained(file: Path | None = None) -> list[Explained]:
+    """Return every setting as it holds, with where it comes from; no secret among the values.
+
+    Raises ConfigurationError as `load` does.
+    """
+    configuration, reading = _load(file, to_deliver=True, to_identify=False)
+    return explain(configuration, reading.document, reading.origins)
+
+
+def _load(file: Path | None, *, to_deliver: bool, to_identify: bool) -> tuple[Configuration, Reading]:
     needed = {"database", "identify"} if to_identify else {"database"}
     reading = gather(file, Configuration.model_fields if to_deliver else needed)
     reading.document.setdefault("database", {})
@@ -44,4 +59,4 @@ def load(file: Path | None = None, *, to_deliver: bool = True, to_identify: bool
         if each.location not in known
     ]
     refuse([*reading.complaints, *found], reading.origins)
-    return configuration.warned(reading.warnings)
+    return configuration, reading

@@ -55,7 +55,9 @@ class Reloading:
 
 
 def _is_taken(location: Location) -> bool:
-    if location in _NOT_TAKEN or (location[:2] == ("inboost", "operations") and location[-1] == "enabled"):
+    if location in _NOT_TAKEN or location[-1] == "rate_max":  # the rates are told to the database at the start
+        return False
+    if location[:2] == ("inboost", "operations") and location[-1] == "enabled":
         return False
     return any(location[: len(place)] == place for place in _TAKEN)
 
@@ -68,6 +70,11 @@ def _merged(running: Configuration, found: Configuration) -> Configuration:
         name: found.inboost.operations.get(name, unchanged).model_copy(update={"enabled": row.enabled})
         for name, row in running.inboost.applied_operations().items()
     }
+    rates = {name: hook.rate_max for name, hook in running.inboost.hooks}
+    kept["rate_max"] = running.inboost.rate_max
+    kept["hooks"] = found.inboost.hooks.model_copy(
+        update={name: hook.model_copy(update={"rate_max": rates[name]}) for name, hook in found.inboost.hooks}
+    )
     retry = found.retry.model_copy(update={"circuit_threshold": running.retry.circuit_threshold})
     rounds = found.rounds.model_copy(update={"enabled": running.rounds.enabled})
     log = found.log.model_copy(update={"format": running.log.format})
