@@ -30,6 +30,7 @@ $$;
 \ir install/schema.sql
 \ir install/identity_schema.sql
 set local role outbox_owner;
+\ir install/schema_version.sql
 \ir install/destination.sql
 \ir install/route.sql
 \ir install/instant.sql
@@ -58,7 +59,6 @@ set local role outbox_owner;
 \ir install/sync_run.sql
 \ir install/forget_events.sql
 \ir install/forget_journals.sql
-\ir install/schema_version.sql
 \ir install/identity_given.sql
 \ir install/identity_email_key.sql
 \ir install/identity_contact.sql

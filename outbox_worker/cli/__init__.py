@@ -26,7 +26,7 @@ COMMANDS = {
     "rounds": "Work that comes every so often: list, run, pause, resume.",
     "run": "Deliver: the daemon.",
     "sandbox": "A stand-in for InBoost over real HTTP, with a ledger and faults that can be switched on.",
-    "schema": "Install, uninstall or print the database side.",
+    "schema": "Install, upgrade, uninstall or print the database side.",
     "web": "Serve POST /identify: which contact details belong to one customer.",
     "status": "What waits, what is in doubt, what a person must look at.",
     "systemd": "Print the units and what belongs to them.",

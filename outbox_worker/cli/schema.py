@@ -26,7 +26,7 @@ reference_option = click.option(
 
 @click.group()
 def schema() -> None:
-    """Install, uninstall or print the database side. The daemon itself never changes a schema."""
+    """Install, upgrade, uninstall or print the database side. The daemon itself never changes a schema."""
 
 
 @schema.command()
@@ -46,6 +46,23 @@ def install(configuration_file: Path | None, database: str | None, reference: bo
 @schema.command()
 @configuration_option
 @database_option
+def upgrade(configuration_file: Path | None, database: str | None) -> None:
+    """Bring an older schema outbox up to this version, in one transaction; sales go on meanwhile.
+
+    Stop the workers before, start the new ones afterwards. The mapping is yours, and stays as it is.
+    """
+    with _connected(configuration_file, database) as connection:
+        before = files.upgrade(connection)
+        where = f"in database {connection.info.dbname!r}"
+        if before == files.VERSION:
+            click.echo(f"Schema outbox {where} has version {before} already; its functions were brought up to date.")
+        else:
+            click.echo(f"Schema outbox {where} was brought from version {before} to {files.VERSION}.")
+
+
+@schema.command()
+@configuration_option
+@database_option
 @click.confirmation_option(
     prompt="This drops schemas outbox and integration with every event, delivery and receipt. Go on?"
 )
@@ -59,9 +76,10 @@ def uninstall(configuration_file: Path | None, database: str | None) -> None:
 @schema.command(name="print")
 @reference_option
 @click.option("--uninstall", "to_uninstall", is_flag=True, help="What `schema uninstall` runs.")
-def print_(reference: bool, to_uninstall: bool) -> None:
+@click.option("--from", "version", type=click.IntRange(1), help="What `schema upgrade` runs on this version.")
+def print_(reference: bool, to_uninstall: bool, version: int | None) -> None:
     """Print the SQL that `schema install` runs, for psql --single-transaction or for reading."""
-    names = ["uninstall.sql"] if to_uninstall else ["install.sql"]
+    names = ["uninstall.sql"] if to_uninstall else [*files.upgrades(version or files.VERSION), "install.sql"]
     if reference and not to_uninstall:
         names += files.REFERENCE
     for name in names:
@@ -98,8 +116,8 @@ def _explained(error: psycopg.Error, user: str) -> OutboxWorkerError:
             "something is in use and did not become free within 2 seconds. Nothing was changed, nobody was made to "
             "wait for long. Try again when it is quieter."
         )
-    if isinstance(error, psycopg.errors.FeatureNotSupported):
-        return SchemaMismatch(f"{words}. Nothing was changed.")
+    if isinstance(error, psycopg.errors.FeatureNotSupported | psycopg.errors.ObjectNotInPrerequisiteState):
+        return SchemaMismatch(" ".join(filter(None, (f"{words}. Nothing was changed.", error.diag.message_hint))))
     if isinstance(error, psycopg.OperationalError):
         return DatabaseUnavailable(f"the database does not answer: {words}")
     return OutboxWorkerError(f"the database refused: {words}. Nothing was changed.")

@@ -13,7 +13,8 @@ from psycopg import sql
 
 from outbox_worker.errors import SchemaMismatch
 
-VERSION = 1
+VERSION = 2
+INSTALLATION = 122550254464889  # the lock of sql/install.sql: one installation at a time
 REFERENCE = ("accounting/reference_schema.sql", "accounting/reference_mapping.sql")
 
 PACKAGE = Path(__file__).resolve().parent.parent
@@ -39,6 +40,30 @@ def script(name: str) -> str:
 def install(connection: psycopg.Connection) -> None:
     """Install or re-install schema outbox in one transaction."""
     _run(connection, "install.sql")
+
+
+def upgrade(connection: psycopg.Connection) -> int:
+    """Bring schema outbox up to this version in one transaction; return the version that it had.
+
+    What is newer than the database runs, and then the whole installation, which is safe to run again. Raises
+    SchemaMismatch where there is no schema, or a newer one.
+    """
+    if (installed_version(connection) or VERSION + 1) > VERSION:
+        require_version(connection)
+    with connection.transaction():
+        connection.execute("set local lock_timeout = '2s'")
+        connection.execute("select pg_advisory_xact_lock(%s)", [INSTALLATION])
+        # To wait for that lock does not make a session hear of what others have changed; to open a table does.
+        connection.execute("select from outbox.route limit 0")
+        found = installed_version(connection) or VERSION
+        _run(connection, *upgrades(found), "install.sql")
+    return found
+
+
+def upgrades(version: int) -> list[str]:
+    """Return the files that bring a schema of this version up, in order; each is named after the version it makes."""
+    files = sorted((directory() / "upgrade").glob("[0-9][0-9][0-9]_*.sql"))
+    return [f"upgrade/{file.name}" for file in files if int(file.name[:3]) > version]
 
 
 def install_reference(connection: psycopg.Connection) -> None:
@@ -76,7 +101,7 @@ def require_version(connection: psycopg.Connection) -> None:
         raise SchemaMismatch(
             f"{where} has version {found} of schema outbox; this outbox-worker works with version {VERSION}. "
             + (
-                "Bring the schema up with `outbox-worker schema install`."
+                "Bring the schema up with `outbox-worker schema upgrade`."
                 if found < VERSION
                 else "Install the newer outbox-worker."
             )

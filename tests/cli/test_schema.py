@@ -40,8 +40,8 @@ def is_a_sentence(answer: Answer, status: int) -> bool:
 def test_install_says_which_version_is_installed_where(desk: Desk, empty: Session, empty_database_url: str) -> None:
     answer = desk("schema", "install", "--database", empty_database_url)
     assert answer.status == 0
-    assert answer.out == f"Schema outbox, version 1, is installed in database '{empty.info.dbname}'.\n"
-    assert schema.installed_version(empty) == 1
+    assert answer.out == f"Schema outbox, version {schema.VERSION}, is installed in database '{empty.info.dbname}'.\n"
+    assert schema.installed_version(empty) == schema.VERSION
     assert empty.execute("select to_regnamespace('accounting')").fetchone() == (None,)
 
 

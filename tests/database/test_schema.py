@@ -45,7 +45,7 @@ def test_an_older_schema_is_told_with_both_versions_and_the_command(connect: Con
     assert (
         f"version {schema.VERSION - 1} of schema outbox; this outbox-worker works with version {schema.VERSION}" in told
     )
-    assert "schema install" in told
+    assert "schema upgrade" in told
 
 
 def test_a_newer_schema_asks_for_a_newer_program(connect: Connect) -> None:

@@ -89,7 +89,6 @@ def test_to_install_again_changes_nothing(dba: Session, customer: int) -> None:
 
 def test_what_was_damaged_is_mended_by_installing_again(dba: Session, customer: int) -> None:
     before = catalogue(dba)
-    dba.execute("create or replace function outbox.schema_version() returns integer language sql return 0")
     dba.execute(
         "drop function outbox.ring_doorbell; drop index outbox.delivery_open; grant all on outbox.event to public"
     )

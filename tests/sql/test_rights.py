@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import psycopg
 
+from outbox_worker.database import schema
 from tests.sql.conftest import Login
 from tests.sql.till import Session, add_customer, event_ids, failures, in_outbox, record, sell, value
 
@@ -137,13 +138,13 @@ def test_the_web_process_may_identify_and_nothing_else(login: Login) -> None:
     assert not allowed(web, OF_NO_WEB_PROCESS)
     assert value(web, "select identity.identify('a@b.c', null) #>> '{contact,emails,0}'") == "a@b.c"
     assert value(web, "select count(*) from identity.known(array['a@b.c'], array[null], array[null])") == 1
-    assert value(web, "select outbox.schema_version()") == 1
+    assert value(web, "select outbox.schema_version()") == schema.VERSION
 
 
 def test_the_worker_reads_everything_of_the_outbox(worker: Session) -> None:
     for table in OUTBOX_TABLES:
         worker.execute(f"select * from outbox.{table}")
-    assert value(worker, "select outbox.schema_version()") == 1
+    assert value(worker, "select outbox.schema_version()") == schema.VERSION
 
 
 def test_the_worker_records_facts_at_the_door(worker: Session, dba: Session) -> None:
