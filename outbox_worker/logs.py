@@ -2,9 +2,9 @@
 
     log.info("attempt concluded", event_id=…, operation=…, verdict=…, took_us=…)
 
-Phones are masked and secrets blotted out on the way, by the name of the key and by what a text looks like: a line that
-somebody adds tomorrow is safe as well. Names of things that must stay legible, as they are what an operator searches
-for, stand in `_LEGIBLE`.
+Phones are masked and secrets blotted out on the way, by the name of the key, by what a text looks like, and secrets of
+the settings by what they are: a line that somebody adds tomorrow is safe as well. Names of things that must stay
+legible, as they are what an operator searches for, stand in `_LEGIBLE`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, BinaryIO, Literal, TextIO
@@ -222,10 +222,28 @@ def _clean(value: Any) -> Any:
     return clean(str(value))
 
 
+_known: set[str] = set()
+_KNOWN_LENGTH_MIN = 8  # shorter ones are words of our own too often
+
+
+def know(secrets: Iterable[str]) -> None:
+    """Have these secrets blotted out from now on wherever they stand, whatever the text around them looks like."""
+    _known.update(secret for secret in secrets if len(secret) >= _KNOWN_LENGTH_MIN)
+    clean.cache_clear()
+
+
+def blot(text: str) -> str:
+    """Blot out the secrets that are known, in a text that otherwise stays as it is, like an answer that is kept."""
+    for secret in _known:
+        if secret in text:
+            text = text.replace(secret, _BLOT)
+    return text
+
+
 @lru_cache(maxsize=256)  # most lines say the same few words: "attempt" ten thousand times a second
 def clean(text: str) -> str:
-    """Mask what looks like a phone number in a free text, and blot out what looks like a secret."""
-    masked = mask_all(text)
+    """Mask what looks like a phone number in a free text, and blot out what is or looks like a secret."""
+    masked = mask_all(blot(text))
     lowered = masked.lower()
     return _SECRET_IN_TEXT.sub(_blot_found, masked) if any(hint in lowered for hint in _HINTS) else masked
 

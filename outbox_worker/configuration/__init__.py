@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from outbox_worker import logs
 from outbox_worker.configuration.contradictions import contradictions
 from outbox_worker.configuration.explanation import Explained, explain
 from outbox_worker.configuration.model import Configuration
@@ -59,4 +60,5 @@ def _load(file: Path | None, *, to_deliver: bool, to_identify: bool) -> tuple[Co
         if each.location not in known
     ]
     refuse([*reading.complaints, *found], reading.origins)
+    logs.know(configuration.secrets)
     return configuration, reading

@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import time, timedelta
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -47,6 +48,7 @@ from outbox_worker.logs import Format, Level, Part
 from outbox_worker.records import OnDoubt
 from outbox_worker.rules.schedule import Timetable
 
+HOOK_ID_MIN = 12  # letters of a part of a hook's address that may be its id, and not a word
 LanePolicy = Literal["continue", "wait"]
 
 
@@ -271,6 +273,18 @@ class Configuration(Section):
     def warnings(self) -> tuple[str, ...]:
         """What is allowed and unwise, in sentences, to be logged once logging is set up."""
         return self._warnings
+
+    @property
+    def secrets(self) -> list[str]:
+        """Everything that must never be shown: token, passwords, signing secrets, what protects a hook's address."""
+        hooks = self.inboost.hooks.by_destination().values()
+        given = [self.database.password, self.inboost.token, *(secret for hook in hooks for secret in hook.secrets)]
+        words = conninfo_to_dict(self.database.url.get_secret_value())
+        return [
+            *(secret.get_secret_value() for secret in given if secret is not None),
+            *(str(word) for name, word in words.items() if "pass" in name),
+            *(part for hook in hooks for part in urlsplit(hook.url or "").path.split("/") if len(part) >= HOOK_ID_MIN),
+        ]
 
     def warned(self, warnings: Sequence[str]) -> Configuration:
         """Return the same settings with warnings about them."""

@@ -9,6 +9,7 @@ import msgspec
 
 from outbox_worker.errors import Unsendable
 from outbox_worker.inboost.profile import Profile
+from outbox_worker.logs import blot
 from outbox_worker.records import Claim, Conclusion, Exchange, Outcome
 from outbox_worker.rules.outcome import classify, retry_after
 from outbox_worker.rules.verdict import Policy, Situation, decide
@@ -95,7 +96,8 @@ class Judge:
     def _excerpt(self, exchange: Exchange | None) -> str | None:
         if exchange is None or not exchange.body:
             return None
-        return exchange.body[: self._excerpt_max].decode("utf-8", "replace").replace("\x00", "\ufffd")
+        text = exchange.body[: self._excerpt_max].decode("utf-8", "replace").replace("\x00", "\ufffd")
+        return blot(text)  # some answers repeat what they were sent, a token among it
 
 
 def _reason(outcome: Outcome, exchange: Exchange) -> str:
