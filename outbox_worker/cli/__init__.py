@@ -11,6 +11,7 @@ from outbox_worker import __version__
 from outbox_worker.errors import OutboxWorkerError
 
 COMMANDS = {
+    "completion": "Have bash, zsh or fish complete commands and options.",
     "configuration": "The settings: check them, show them with where each comes from, print the example.",
     "contacts": "Which contact details belong to one customer: show, link, unlink, erase.",
     "dead-letters": "What InBoost refused: list, show, requeue, discard.",

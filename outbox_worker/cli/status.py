@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 import msgspec
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from outbox_worker import configuration
 from outbox_worker.cli import output
@@ -19,6 +25,9 @@ from outbox_worker.database import backlog, retention
 from outbox_worker.database.engine import session
 from outbox_worker.database.retention import TableSize
 from outbox_worker.database.rounds import RoundState
+from outbox_worker.errors import DatabaseUnavailable
+
+Reading = tuple[backlog.Status, list[TableSize]]
 
 STATES = ("pending", "in_doubt", "held", "waiting", "dead")
 
@@ -26,21 +35,47 @@ STATES = ("pending", "in_doubt", "held", "waiting", "dead")
 @click.command()
 @configuration_option
 @click.option("--json", "as_json", is_flag=True, help="For scripts.")
-def status(configuration_file: Path | None, as_json: bool) -> None:
+@click.option("--watch", "-w", is_flag=True, help="Show it anew until Ctrl-C.")
+@click.option("--every", "every_s", default=2.0, type=click.FloatRange(0.5, 3600), help="Seconds; for --watch [2].")
+def status(configuration_file: Path | None, as_json: bool, watch: bool, every_s: float) -> None:
     """Tell the backlog, its lag, and what is in doubt, held, dead, waiting or paused.
 
     pending: to be sent. in_doubt: sent, perhaps acted upon; will be looked up. held: in doubt, and a person must say.
     waiting: InBoost does not know the client, or the client has no usable phone. dead: refused by InBoost.
     """
     settings = configuration.load(configuration_file, to_deliver=False)
-    found = backlog.StatusReader(settings.database.conninfo, "outbox-worker status")()
-    with session(settings.database.conninfo, "outbox-worker status") as connection:
-        sizes = retention.sizes(connection)
-    if as_json:
-        click.echo(msgspec.json.encode(_as_data(found, sizes)).decode())
+    if watch and as_json:
+        raise click.UsageError("--watch is for people, --json for scripts; say one of them.")
+    read = partial(_read, settings.database.conninfo)
+    if watch:
+        _watch(read, every_s)
+    elif as_json:
+        click.echo(msgspec.json.encode(_as_data(*read())).decode())
     else:
-        _show(found)
-        _show_upkeep(found.rounds, sizes)
+        Console(highlight=False).print(_screen(*read()))
+
+
+def _read(conninfo: str) -> Reading:
+    found = backlog.StatusReader(conninfo, "outbox-worker status")()
+    with session(conninfo, "outbox-worker status") as connection:
+        return found, retention.sizes(connection)
+
+
+def _watch(read: Callable[[], Reading], every_s: float) -> None:
+    """Show it anew until Ctrl-C; a database that is away for a while is said, and waited for."""
+    console = Console(highlight=False)
+    with suppress(KeyboardInterrupt), Live(_screen_now(read), console=console, auto_refresh=False) as live:
+        while True:
+            time.sleep(every_s)
+            live.update(_screen_now(read), refresh=True)
+
+
+def _screen_now(read: Callable[[], Reading]) -> RenderableType:
+    try:
+        found, sizes = read()
+    except DatabaseUnavailable as error:
+        return Text(f"{datetime.now():%H:%M:%S}  {error}")  # noqa: DTZ005  # the reader's own clock
+    return Group(Text(f"{found.read_at.astimezone():%H:%M:%S}\n"), _screen(found, sizes))
 
 
 def _as_data(found: backlog.Status, sizes: list[TableSize]) -> dict[str, Any]:
@@ -62,8 +97,7 @@ def _of_round(row: RoundState) -> dict[str, Any]:
     return {"round": row.round, "age_s": row.fresh_s, "try_count": row.try_count, "paused_at": row.paused_at}
 
 
-def _show(found: backlog.Status) -> None:
-    console = Console()
+def _screen(found: backlog.Status, sizes: list[TableSize]) -> RenderableType:
     table = Table("destination", "state", *(f"{state}" for state in STATES), box=None, header_style="bold")
     for destination in found.destinations:
         counts = [
@@ -75,10 +109,13 @@ def _show(found: backlog.Status) -> None:
             for state in STATES
         ]
         table.add_row(destination.destination, _state_of(destination, found.read_at), *map(str, counts))
-    console.print(table)
-    console.print(f"\nlag                {found.lag_s:.1f} s: how long the oldest delivery waits that is due")
-    console.print(f"in flight          {found.claimed_count} requests of {found.worker_count} workers")
-    console.print(f"capture failures   {found.capture_failure_count} facts could not be recorded when they happened")
+    lines = [
+        f"lag                {found.lag_s:.1f} s: how long the oldest delivery waits that is due",
+        f"in flight          {found.claimed_count} requests of {found.worker_count} workers",
+        f"capture failures   {found.capture_failure_count} facts could not be recorded when they happened",
+        *_upkeep(found.rounds, sizes),
+    ]
+    return Group(table, "", *map(Text, lines))
 
 
 def _state_of(destination: backlog.DestinationStatus, now: datetime) -> str:
@@ -89,12 +126,14 @@ def _state_of(destination: backlog.DestinationStatus, now: datetime) -> str:
     return f"failing ({destination.failure_count} in a row)" if destination.failure_count else "open"
 
 
-def _show_upkeep(rounds: list[RoundState], sizes: list[TableSize]) -> None:
+def _upkeep(rounds: list[RoundState], sizes: list[TableSize]) -> list[str]:
     """Tell how fresh the rounds are, and how much the outbox takes."""
     fresh = [f"{it.round} {_freshness(it)}" for it in rounds if it.fresh_s is not None]
-    output.show(f"rounds             {', '.join(fresh) or 'none is switched on'}")
     largest = [f"{it.table} {_size(it.size_bytes)}" for it in sizes[:3]]
-    output.show(f"on disk            {_size(sum(it.size_bytes for it in sizes))}, most of it {', '.join(largest)}")
+    return [
+        f"rounds             {', '.join(fresh) or 'none is switched on'}",
+        f"on disk            {_size(sum(it.size_bytes for it in sizes))}, most of it {', '.join(largest)}",
+    ]
 
 
 def _freshness(state: RoundState) -> str:
