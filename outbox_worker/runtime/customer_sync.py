@@ -41,7 +41,7 @@ DIRECTORY_FRESH_S = 5.0  # before somebody is added, to be sure that a cashier h
 REPEATS_MAX = 10  # pages with the same clients
 RESTARTS_MAX = 3  # from the watermark, in one run
 
-_log = structlog.get_logger("outbox_worker.customer_sync")
+_log = structlog.get_logger("outbox_worker.rounds")
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from outbox_worker.runtime.reconciliation import outlasts_recorders
 
 BATCH = 100  # customers in one transaction
 
-_log = structlog.get_logger("outbox_worker.customer_sync")
+_log = structlog.get_logger("outbox_worker.rounds")
 
 
 @dataclass(frozen=True, slots=True)
