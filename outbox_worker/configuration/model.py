@@ -278,7 +278,8 @@ class Configuration(Section):
     def secrets(self) -> list[str]:
         """Everything that must never be shown: token, passwords, signing secrets, what protects a hook's address."""
         hooks = self.inboost.hooks.by_destination().values()
-        given = [self.database.password, self.inboost.token, *(secret for hook in hooks for secret in hook.secrets)]
+        given = [self.database.password, self.inboost.token, *self.identify.tokens]
+        given += [secret for hook in hooks for secret in hook.secrets]
         words = conninfo_to_dict(self.database.url.get_secret_value())
         return [
             *(secret.get_secret_value() for secret in given if secret is not None),

@@ -1,4 +1,4 @@
--- From version 1 to 2: destinations get a rate, claims tell when they were taken over, acts may be about rounds.
+-- From version 1 to 2: destinations get a rate, claims tell when they were taken over, acts may be about more.
 -- `outbox-worker schema upgrade` runs what is newer than the database and then install.sql, in one transaction. By psql:
 --   psql --single-transaction --set ON_ERROR_STOP=1 --file sql/upgrade/002_rates_rounds_and_taken_claims.sql --file sql/install.sql
 -- Whom it disturbs: no sale. It locks tables of the relay and of the operator commands only, and gives up after two seconds.
@@ -28,12 +28,13 @@ alter table outbox.act
     drop constraint act_act_check,
     drop constraint an_act_has_its_object,
     add constraint act_act_check check (
-        act in ('confirm', 'resend', 'requeue', 'discard', 'release', 'record', 'pause', 'resume', 'run', 'expire', 'resolve')),
+        act in ('confirm', 'resend', 'requeue', 'discard', 'release', 'record', 'pause', 'resume', 'run', 'expire', 'resolve',
+                'link', 'unlink', 'erase')),
     add constraint an_act_has_its_object check (
         case when act in ('pause', 'resume')
                   then num_nonnulls(event_id, operation) = 0 and num_nonnulls(destination, round) = 1
              when act = 'run' then num_nonnulls(event_id, operation, destination) = 0 and round is not null
-             when act = 'resolve' then num_nonnulls(event_id, operation, destination, round) = 0
+             when act in ('resolve', 'link', 'unlink', 'erase') then num_nonnulls(event_id, operation, destination, round) = 0
              when act = 'record' then event_id is not null and num_nonnulls(operation, destination, round) = 0
              else num_nonnulls(event_id, operation, destination) = 3 and round is null end);
 
