@@ -299,6 +299,17 @@ def test_secrets_are_read_from_systemds_credentials_unless_they_are_set(
     assert found.inboost.authorization == "Authorize: Bearer from-credential"
 
 
+def test_what_systemd_would_hand_over_is_found_beside_the_settings_by_a_command_that_root_gives(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = write(token=None)
+    (tmp_path / "inboost_token").write_text("hunter3")
+    assert load(file).inboost.authorization == "Authorize: Bearer hunter3"
+    (tmp_path / "credentials").mkdir()
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path / "credentials"))
+    assert "inboost.token is missing" in refusal(file)
+
+
 def test_a_secret_that_everybody_can_read_is_warned_of(write: Write, tmp_path: Path) -> None:
     file = write()
     file.chmod(0o644)

@@ -134,14 +134,22 @@ def _take_secret(reading: Reading, location: Location, credential: str) -> None:
     if named and _at(reading.document, location):
         reading.complaints.append(Complaint(location, f"is set, and so is {key}_file; keep one of them"))
         return
-    directory = os.environ.get("CREDENTIALS_DIRECTORY")
     if isinstance(named, str) and named:
-        path = reading.file.parent / named
-    elif directory and not _at(reading.document, location) and (Path(directory) / credential).exists():
-        path = Path(directory) / credential
-    else:
-        return
-    _read_secret(reading, location, path)
+        _read_secret(reading, location, reading.file.parent / named)
+    elif not _at(reading.document, location):
+        path = _credential(reading, credential)
+        if path is not None:
+            _read_secret(reading, location, path)
+
+
+def _credential(reading: Reading, name: str) -> Path | None:
+    """Return the file of a credential: systemd's copy, or for a command that root gives, what it is a copy of."""
+    directory = os.environ.get("CREDENTIALS_DIRECTORY")
+    if directory:
+        path = Path(directory) / name
+        return path if path.exists() else None
+    path = reading.file.parent / name
+    return path if os.access(path, os.R_OK) else None
 
 
 def _read_secret(reading: Reading, location: Location, path: Path) -> None:
