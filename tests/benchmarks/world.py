@@ -127,7 +127,7 @@ class World:
             "python": f"{platform.python_implementation()} {platform.python_version()}",
             "PostgreSQL": server_version.partition(" on ")[0],
             "its settings": ", ".join(f"{name} = {value}" for name, value in shown),
-            "fdatasync": f"{_fdatasync_us(self.directory):.0f} µs (median of 100 of 8 KiB, in {self.directory})",
+            "fdatasync": f"{_fdatasync_us(self.directory):.0f} µs (median of 100 of 8 KiB)",
         }
         for contender in contenders:
             lines[contender.name] = f"{contender.settings}; {', '.join(contender.versions())}"
