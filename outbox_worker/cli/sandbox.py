@@ -33,7 +33,7 @@ def list_kinds() -> str:
     rows = [
         (name, kind.about, [f"{key}={value}" for key, value in kind.defaults.items()]) for name, kind in KINDS.items()
     ]
-    return "\n".join(f"  {name:<13}{about:<50}{','.join(words).lower()}".rstrip() for name, about, words in rows)
+    return "\n".join(f"  {name:<15}{about:<50}{','.join(words).lower()}".rstrip() for name, about, words in rows)
 
 
 EPILOG = f"""\b

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from email.utils import formatdate
 from math import ceil
 
+import msgspec
 from aiohttp import ClientError, web
 
 from outbox_worker.demo.sandbox.connection import Connection
@@ -18,6 +19,7 @@ from outbox_worker.demo.sandbox.state import Answer
 from outbox_worker.demo.sandbox.visit import Visit, encode
 
 Way = Callable[[Visit, Fault, Answer], Awaitable[web.StreamResponse]]
+HTML = b"<html>We will be back soon</html>"
 GARBAGE = b"\x16\x03\x01\x02\x00 no HTTP is spoken here\r\n\r\n"
 
 
@@ -92,6 +94,22 @@ async def _garbage(visit: Visit, _fault: Fault, _answer: Answer) -> web.StreamRe
     return _raw(visit, "garbage", GARBAGE)
 
 
+async def _not_json(visit: Visit, _fault: Fault, _answer: Answer) -> web.StreamResponse:
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {len(HTML)}\r\n\r\n"
+    return _raw(visit, "not_json", head.encode() + HTML)
+
+
+async def _cursor_expired(visit: Visit, _fault: Fault, answer: Answer) -> web.StreamResponse:
+    return await visit.write(Answer(410, {"error": "cursor_expired"}) if "cursor" in visit.query else answer)
+
+
+async def _cursor_loop(visit: Visit, _fault: Fault, answer: Answer) -> web.StreamResponse:
+    if not isinstance(answer.body, dict) or "items" not in answer.body:
+        return await visit.write(answer)
+    cursor = visit.query.get("cursor") or answer.body["nextCursor"]
+    return await visit.write(msgspec.structs.replace(answer, body=answer.body | {"nextCursor": cursor}))
+
+
 async def _cut(visit: Visit, _fault: Fault, answer: Answer) -> web.StreamResponse:
     body = encode(answer.body)
     head = f"HTTP/1.1 {answer.status} Cut\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
@@ -140,6 +158,9 @@ WAYS: dict[str, Way] = {
     "redirect": _redirect,
     "garbage": _garbage,
     "cut": _cut,
+    "not_json": _not_json,
+    "cursor_expired": _cursor_expired,
+    "cursor_loop": _cursor_loop,
     "slow": _usual,
     "close_after": _close_after,
     "reset_idle": _reset_idle,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Mapping
 
 import msgspec
 from aiohttp import web
@@ -36,6 +37,11 @@ class Visit:
         sandbox.state.ledger.arrived(self.seen)
         self._enter_lane()
         connection.on_gone = self._client_gone
+
+    @property
+    def query(self) -> Mapping[str, str]:
+        """What stands behind the path."""
+        return self._request.query
 
     def has_left(self) -> bool:
         """Say whether the client is gone (the lanes ask)."""
