@@ -1,6 +1,7 @@
 """Reads through requests: one at a time, waited for, and asked again while no answer comes.
 
-Only what changes nothing at InBoost goes this way, so to ask again is always safe. As on the wire, what was seen is a
+What changes nothing at InBoost goes this way, so to ask again is always safe; and what is about a client and not an
+event, which is sent once (`send`), its caller knowing what a lost answer means. As on the wire, what was seen is a
 value (`records.Exchange`), and what it means is for `rules.outcome` to say. No redirects, no proxy and no credentials
 from the environment, no cookies.
 """
@@ -93,13 +94,19 @@ class Client:
             self._pause(wait.total_seconds())
             try_number += 1
 
+    def send(self, request: Request) -> Exchange:
+        """Send a request that changes something, once."""
+        return self._ask(request).exchange
+
     def _ask(self, request: Request) -> Answer:
         began_s = time.monotonic()
         status: int | None = None
         date: datetime | None = None
         try:
-            with self._session.get(
+            with self._session.request(
+                request.method,
                 request.url,
+                data=request.body or None,
                 headers=dict(line.split(": ", 1) for line in request.headers),
                 timeout=(self._connect_s, self._request_s),
                 allow_redirects=False,

@@ -6,7 +6,9 @@ page ──▶ Page: clients, unreadable items, where the list goes on      ─�
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import date, datetime
 from hashlib import blake2b
 
@@ -23,6 +25,7 @@ from outbox_worker.rules.clients import Client as ListedClient
 CURSOR_MAX = 8_000  # bytes: longer ones would not fit into the line of a request
 EXPIRED = "cursor_expired"
 EXCERPT_MAX = 200
+DIGITS_MAX = 300
 
 _decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
@@ -81,10 +84,8 @@ class PageReader:
 
     def read(self, answer: Answer, today: date) -> Page:
         """Return the page. Raises InBoostUnavailable for a body that is none."""
-        body = answer.exchange.body
         try:
-            members = _decode_object(body)
-            items = _decode_list(members[self._items])
+            members, items = self._split(answer.exchange.body)
         except (KeyError, *_UNREADABLE):
             raise InBoostUnavailable(
                 f"InBoost's page of clients cannot be read: it is no JSON object with a list {self._items!r}. "
@@ -101,14 +102,21 @@ class PageReader:
         digest = blake2b(bytes(members[self._items]), digest_size=16).digest()
         return Page(read, unreadable, self._next(members), answer.date, digest)
 
-    def _client(self, item: msgspec.Raw, today: date) -> ListedClient | UnreadableItem:
+    def _split(self, body: bytes) -> tuple[dict[str, msgspec.Raw], list[msgspec.Raw]]:
+        """Part a page into its members and items; what one of them has that is no JSON fails no other."""
         try:
-            members = _decode_any(item)
+            members = _decode_object(body)
+            return members, _decode_list(members[self._items])
         except _UNREADABLE:
-            members = None
+            members = _decode_object(_mended(body))
+            return members, _decode_list(members[self._items])
+
+    def _client(self, item: msgspec.Raw, today: date) -> ListedClient | UnreadableItem:
+        members = _decoded(item)
         if not isinstance(members, dict):
-            text = bytes(item[: 4 * EXCERPT_MAX]).decode("utf-8", "replace")[:EXCERPT_MAX]
-            return UnreadableItem(blake2b(bytes(item), digest_size=16).digest(), text)
+            raw = bytes(item)
+            text = raw[: 4 * EXCERPT_MAX].decode("utf-8", "replace")[:EXCERPT_MAX]
+            return UnreadableItem(blake2b(raw, digest_size=16).digest(), text)
         return clients.read({ours: members.get(wire) for ours, wire in self._fields.items()}, today)
 
     def _next(self, members: Mapping[str, msgspec.Raw]) -> str | None:
@@ -125,6 +133,28 @@ class PageReader:
                 f"InBoost's page of clients has a {self._cursor} that is none: it cannot be gone on with"
             )
         return text
+
+
+def _decoded(item: msgspec.Raw) -> object:
+    """Return an item as Python has it, None where it is beyond reading."""
+    with suppress(*_UNREADABLE):
+        return _decode_any(item)
+    with suppress(*_UNREADABLE):
+        return _decode_any(_mended(bytes(item)))
+    return None
+
+
+def _mended(body: bytes) -> bytes:
+    """Write JSON that only the lenient take for JSON so that everybody does. Raises ValueError, RecursionError.
+
+    Half a surrogate pair becomes a question mark; NaN, and numbers of hundreds of digits, become null.
+    """
+    lenient = json.loads(
+        body.decode("utf-8", "replace"),
+        parse_int=lambda digits: int(digits) if len(digits) <= DIGITS_MAX else None,
+        parse_constant=lambda _: None,
+    )
+    return json.dumps(lenient, ensure_ascii=False).encode("utf-8", "replace")
 
 
 def _require_page(exchange: Exchange, cursor: str | None) -> None:

@@ -121,14 +121,15 @@ def _birth_date(value: object, today: date, remarks: list[str]) -> date | None:
         remarks.append("birth_date is no date")
         return None
     parts = found.group("year", "month", "day") if found["year"] else found.group("y", "m", "d")
-    if "-".join(parts) in _NO_BIRTH:
+    spelled = "{:0>4}-{:0>2}-{:0>2}".format(*parts)
+    if spelled in _NO_BIRTH:
         return None
     try:
         born = date(*map(int, parts))
     except ValueError:
         born = None
     if born is None or not BIRTH_MIN <= born <= today:
-        remarks.append(f"birth_date {'-'.join(parts)} is impossible")
+        remarks.append(f"birth_date {spelled} is impossible")
         return None
     return born
 
