@@ -21,6 +21,7 @@ from tests.benchmarks.receivers import SlowStamper, Stamper
 from tests.benchmarks.scenarios import Scenario, catalogue
 from tests.benchmarks.scenarios.bulk_load import BulkLoad
 from tests.benchmarks.scenarios.catalogue import KINDS, NAMES, Sizes, scenarios
+from tests.benchmarks.scenarios.customer_sync import CustomerSync
 from tests.benchmarks.scenarios.drain import TRANSACTIONS_MAX, Drain
 from tests.benchmarks.scenarios.held_snapshot import HeldSnapshot
 from tests.benchmarks.scenarios.host_inserts import PER_S, HostInserts
@@ -115,6 +116,15 @@ def test_what_is_recorded_under_a_held_snapshot_arrives(server: Server, tmp_path
 def test_the_latency_under_load_is_that_of_the_hosts_rows(server: Server, tmp_path: Path) -> None:
     figures = measured(LoadedLatency(FEW), server, tmp_path)[OURS]
     assert 0 < figures["p50_ms"] <= figures["p99_ms"]
+
+
+@pytest.mark.long
+def test_a_sync_of_customers_changes_those_that_changed(server: Server, tmp_path: Path) -> None:
+    syncs = CustomerSync(3_000, idle_commits=3)
+    with closing(World(server, tmp_path)) as world:
+        ours, row_by_row = (syncs.measure(world, subject) for subject in syncs.lineup([load(OURS)]))
+    assert (ours["changed"], row_by_row["changed"]) == (30, 1_000)
+    assert min(ours["per_s"], row_by_row["per_s"], ours["slowdown"]) > 0
 
 
 def test_the_catalogue_has_every_scenario_once() -> None:

@@ -29,6 +29,8 @@ slots = {slots}
 port = 0
 [log]
 format = "json"
+[inboost.operations.list_clients]
+enabled = false
 """
 DOORBELL = 122550254464888  # the lock of sql/install/ring_doorbell.sql
 # As sql/README.md has it: one block with a handler that keeps the failure, and the rights of the outbox.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from tests.benchmarks.host import Amount
 from tests.benchmarks.scenarios import Scenario
 from tests.benchmarks.scenarios.bulk_load import BulkLoad
+from tests.benchmarks.scenarios.customer_sync import CustomerSync
 from tests.benchmarks.scenarios.drain import Drain
 from tests.benchmarks.scenarios.held_snapshot import HeldSnapshot
 from tests.benchmarks.scenarios.host_inserts import HostInserts
@@ -32,6 +33,7 @@ KINDS = (
     Workers,
     BulkLoad,
     Identify,
+    CustomerSync,
 )
 NAMES = tuple(kind.name for kind in KINDS)
 
@@ -44,6 +46,7 @@ class Sizes:
     commits: int = 200  # that the latency is taken from
     seconds: int = 5  # of each load by pgbench
     long: bool = False  # whether to take the sizes that take minutes for each contender
+    clients: int = 100_000  # of InBoost, in the sync of customers
 
 
 def scenarios(sizes: Sizes) -> list[Scenario]:
@@ -62,4 +65,5 @@ def scenarios(sizes: Sizes) -> list[Scenario]:
         Workers(20_000),
         BulkLoad(100_000),
         Identify(sizes.seconds),
+        CustomerSync(1_000_000 if sizes.long else sizes.clients),
     ]
