@@ -15,9 +15,11 @@ from outbox_worker.cli.options import configuration_option
 from outbox_worker.configuration.assembly import assemble
 from outbox_worker.configuration.reloading import Reloading
 from outbox_worker.database.backlog import StatusReader
+from outbox_worker.database.sync_figures import SyncFiguresReader
 from outbox_worker.errors import ConfigurationError
 from outbox_worker.inboost.operations import API, DEFAULT, DELIVERIES, HOOKS
 from outbox_worker.runtime.companion import Companion
+from outbox_worker.runtime.customer_gauges import CustomerGauges
 from outbox_worker.runtime.gauges import BacklogGauges
 from outbox_worker.runtime.heartbeat import Heartbeat
 from outbox_worker.runtime.status_line import StatusLine
@@ -45,6 +47,7 @@ def run(configuration_file: Path | None) -> None:
     relay = assembly.relay
     metrics.begin(__version__, DELIVERIES, (API, *HOOKS), [name for name in DELIVERIES if DEFAULT[name].look_up])
     REGISTRY.register(BacklogGauges(StatusReader(settings.database.conninfo, "outbox-worker metrics")))
+    REGISTRY.register(CustomerGauges(SyncFiguresReader(settings.database.conninfo, "outbox-worker metrics")))
     status_line = StatusLine(StatusReader(settings.database.conninfo, "outbox-worker status line"))
     heartbeat = Heartbeat(relay, stop_within_s=settings.inboost.request_timeout.total_seconds() + STOP_BEYOND_REQUEST_S)
     reloading = Reloading(configuration_file, settings, assembly)

@@ -10,17 +10,23 @@ from prometheus_client import REGISTRY
 from outbox_worker import metrics
 from outbox_worker.database.backlog import DestinationStatus, Status
 from outbox_worker.database.rounds import RoundState
+from outbox_worker.database.sync_figures import SyncFigures
+from outbox_worker.database.sync_runs import Counts, SyncRun
+from outbox_worker.runtime.customer_gauges import CustomerGauges
 from outbox_worker.runtime.gauges import BacklogGauges
 
 NOW = datetime.now(UTC)
 ROUND = RoundState("customer_sync", NOW, None, None, None, 0, 0, 0, 0, None, None, NOW, is_running=False)
 STATUS = Status(NOW, [], [DestinationStatus("api", None, None, 0, None)], 0, 0, 0, 0, 0.0, [ROUND])
 
+FIGURES = SyncFigures(SyncRun(1, NOW, NOW, None, None, None, None, 0, Counts()), False, {}, 0)
+
 
 def metric_names() -> set[str]:
     """Return the names of the samples that a worker exposes, whatever is due or not."""
     metrics.begin("0", ["add_purchase"], ["api"], ["add_purchase"])
-    families = [*REGISTRY.collect(), *BacklogGauges(lambda: STATUS).collect()]
+    gauges = (BacklogGauges(lambda: STATUS), CustomerGauges(lambda: FIGURES))
+    families = [*REGISTRY.collect(), *(family for each in gauges for family in each.collect())]
     names = {sample.name for family in families for sample in family.samples if family.name.startswith("outbox_")}
     return names | {"outbox_worker_oldest_due_timestamp_seconds"}
 

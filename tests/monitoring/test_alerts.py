@@ -51,6 +51,10 @@ CASES: dict[str, tuple[str, str, str, int]] = {
         f'outbox_worker_round_age_seconds{{{JOB}, round="customer_sync"}}', "3601x20", "3599x20", 7,
     ),
     "OutboxWorkerRoundFailing": (f'outbox_worker_round_tries{{{JOB}, round="reconciliation"}}', "3x20", "2x20", 7),
+    "OutboxWorkerCustomerSyncStopped": (f"outbox_worker_customer_sync_stopped{{{JOB}}}", "1x80", "0x80", 70),
+    "OutboxWorkerCustomerConflicts": (
+        f'outbox_worker_unstored_clients{{{JOB}, kind="shared_phone"}}', "1x80", "0x80", 70,
+    ),
     "OutboxWorkerRestarts": (f"process_start_time_seconds{{{JOB}}}", "0+60x20", "1x9 2x9", 15),
 }  # fmt: skip
 
