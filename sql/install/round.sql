@@ -19,5 +19,5 @@ create table if not exists outbox.round (
 );
 
 insert into outbox.round (round)
-values ('customer_sync'), ('expiry_notice'), ('housekeeping'), ('reconciliation')
+values ('client_creation'), ('customer_sync'), ('expiry_notice'), ('housekeeping'), ('reconciliation')
 on conflict do nothing;
