@@ -14,6 +14,7 @@ COMMANDS = {
     "completion": "Have bash, zsh or fish complete commands and options.",
     "configuration": "The settings: check them, show them with where each comes from, print the example.",
     "contacts": "Which contact details belong to one customer: show, link, unlink, erase.",
+    "customers": "Customers on both sides: sync, show, conflicts list, conflicts resolve.",
     "dead-letters": "What InBoost refused: list, show, requeue, discard.",
     "demo": "See the whole job done in a minute: a shop, InBoost's stand-in with faults, the worker, a verdict.",
     "destinations": "Where deliveries go: list, pause, resume.",

@@ -26,7 +26,7 @@ class Screen:
 
     def __init__(self, *, reveals: bool) -> None:
         self._clean: Callable[[str], str] = str if reveals else logs.clean
-        self._reveals = reveals
+        self.reveals = reveals
 
     def text(self, text: str) -> str:
         """Return a free text."""
@@ -42,7 +42,7 @@ class Screen:
             value = _decode(document)
         except _UNREADABLE:
             return self._clean(document)
-        return value if self._reveals else self._masked(value, "")
+        return value if self.reveals else self._masked(value, "")
 
     def _masked(self, value: Value, key: str) -> Value:
         if isinstance(value, dict):

@@ -7,6 +7,12 @@ from datetime import timedelta
 from selectors import BaseSelector
 from uuid import UUID, uuid4
 
+from outbox_worker.configuration.customers import (
+    can_list,
+    creates_clients,
+    customer_sync_round,
+    unknown_clients_round,
+)
 from outbox_worker.configuration.model import Configuration
 from outbox_worker.database.outbox import Outbox
 from outbox_worker.database.turns import Terms
@@ -86,7 +92,8 @@ def judge_of(configuration: Configuration, profile: Profile) -> Judge:
     return Judge(profile, policy, configuration.inboost.answer_excerpt_max)
 
 
-ASKS_INBOOST = frozenset({"customer_sync"})
+ADD_CLIENTS_EVERY = timedelta(seconds=20)
+ASKS_INBOOST = frozenset({"client_creation", "customer_sync"})
 """Rounds that need the portal's token; the others are about the database."""
 
 
@@ -94,6 +101,10 @@ def rounds_of(configuration: Configuration) -> list[Round]:
     """Put the rounds together that are switched on; nothing is connected yet."""
     rounds, conninfo = configuration.rounds, configuration.database.conninfo
     found = []
+    if rounds.customer_sync.enabled and can_list(configuration):
+        found.append(Round("customer_sync", Every(rounds.customer_sync.interval), customer_sync_round(configuration)))
+    if creates_clients(configuration):
+        found.append(Round("client_creation", Every(ADD_CLIENTS_EVERY), unknown_clients_round(configuration)))
     if rounds.reconciliation.enabled:
         run = reconciliation_round(conninfo, rounds.reconciliation.window)
         found.append(Round("reconciliation", Every(rounds.reconciliation.interval), run))

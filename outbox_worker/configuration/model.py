@@ -25,6 +25,8 @@ from outbox_worker.configuration.values import (
     HeaderName,
     Interval,
     LocalTime,
+    Months,
+    PageSize,
     Port,
     Portal,
     Prefix,
@@ -34,6 +36,7 @@ from outbox_worker.configuration.values import (
     Retention,
     Scheme,
     Seconds,
+    Share,
     SigningSecrets,
     Span,
     SyncInterval,
@@ -46,6 +49,7 @@ from outbox_worker.inboost import profile
 from outbox_worker.inboost.operations import API, DEFAULT, HOOKS, Operation
 from outbox_worker.logs import Format, Level, Part
 from outbox_worker.records import OnDoubt
+from outbox_worker.rules.matching import Winner
 from outbox_worker.rules.schedule import Timetable
 
 HOOK_ID_MIN = 12  # letters of a part of a hook's address that may be its id, and not a word
@@ -223,6 +227,33 @@ class Rounds(Section):
     housekeeping: HousekeepingRound = HousekeepingRound()
 
 
+class Winners(Section):
+    """`[customers.winner]`: whose value is kept where InBoost and accounting differ, field by field."""
+
+    phone: Winner = Winner.NEWEST
+    first_name: Winner = Winner.NEWEST
+    last_name: Winner = Winner.NEWEST
+    birth_date: Winner = Winner.NEWEST
+    source: Winner = Winner.NEWEST
+    specialty: Winner = Winner.NEWEST
+
+
+class Customers(Section):
+    """`[customers]`: how InBoost's clients become customers of accounting."""
+
+    history_months: Months = 3
+    page_size: PageSize = 1_000
+    overlap: Seconds = timedelta(minutes=5)
+    change_share_max: Share = 0.2
+    unknown_client: Literal["wait", "create"] = "wait"
+    winner: Winners = Winners()
+
+    @property
+    def winners(self) -> dict[str, Winner]:
+        """Who wins, by field."""
+        return {name: getattr(self.winner, name) for name in Winners.model_fields}
+
+
 class Web(Section):
     """`[web]`: metrics and health."""
 
@@ -264,6 +295,7 @@ class Configuration(Section):
     relay: Relay = Relay()
     retry: Retry = Retry()
     rounds: Rounds = Rounds()
+    customers: Customers = Customers()
     web: Web = Web()
     identify: Identify = Identify()
     log: Log = Log()

@@ -18,6 +18,7 @@ HEARD_S_MAX = 2.0
 SAMPLE_MAX = 10_000
 SAMPLE_DAYS = 7
 
+_OF_SYNC = ("client", "unstored_client", "customer_phone")
 # What sql/install/rights.sql grants; a test compares the two.
 NEEDED = {
     "select": (
@@ -34,10 +35,12 @@ NEEDED = {
         "round",
         "round_run",
         "told_lot",
+        *_OF_SYNC,
+        "sync_run",
     ),
-    "insert": ("claim", "attempt", "act", "round_run", "told_lot"),
-    "update": ("delivery", "claim", "destination", "round", "round_run"),
-    "delete": ("delivery", "claim"),
+    "insert": ("claim", "attempt", "act", "round_run", "told_lot", *_OF_SYNC, "sync_run"),
+    "update": ("delivery", "claim", "destination", "round", "round_run", *_OF_SYNC, "sync_run"),
+    "delete": ("delivery", "claim", *_OF_SYNC),
 }
 EXCESS = {
     "insert": ("event", "delivery", "duplicate", "capture_failure"),

@@ -21,17 +21,17 @@ from itertools import groupby
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, TextClause, exc, select, text, tuple_
+from sqlalchemy import Connection, TextClause, exc, text, tuple_
 
 from outbox_worker.database import acts, lanes, tables
 from outbox_worker.database.acts import Deed, Instruction
 from outbox_worker.database.deliveries import Delivery, described, find_by
 from outbox_worker.database.lanes import Lane
 from outbox_worker.database.mapping_keys import MappingKeys
-from outbox_worker.errors import Unrecordable
+from outbox_worker.errors import OutboxWorkerError, Unrecordable
 
 SET_BALANCE = "set_bonus_balance"  # a balance that is late is still the balance, and never expires
-_UNRECORDABLE = ("22", "23", "P0", "55P03")  # the last: somebody else has been recording balances for seconds
+_UNRECORDABLE = ("22", "23", "P0", "55P03")  # the last: somebody else has been recording the same for seconds
 _RELEASED = Instruction("outbox-worker", "InBoost knows the client now")
 _EXPIRED = Instruction("outbox-worker", "waited for its client until it was older than the window of history")
 
@@ -75,7 +75,7 @@ update outbox.client set history_sent_at = clock_timestamp()
 where customer_id = any (:customer_ids) and history_sent_at is null
 """)
 # The doorbell's key and two: the one by which reconciliation records balances alone.
-_ALONE = text("select pg_advisory_xact_lock(122550254464890)")
+_ALONE = text("select pg_try_advisory_xact_lock(122550254464890)")
 _BALANCES = """
 select balance.customer_id, balance.balance,
        outbox.record_event('bonus_balance', balance.source_id, balance.customer_id, balance.payload,
@@ -105,10 +105,21 @@ _BALANCE_SENT = text("""
 update outbox.client set balance_sent_at = clock_timestamp()
 where customer_id = any (:customer_ids) and balance_sent_at is null
 """)
+_WAITING_LANES = text("""
+select distinct delivery.lane
+from unnest(cast(:customer_ids as text[])) given (customer_id)
+cross join outbox.destination destination
+join outbox.delivery delivery on delivery.lane = outbox.lane_of(destination.destination, given.customer_id)
+where delivery.state = 'waiting'
+""")
 _RELEASED_NOW = text("""
 update outbox.client set released_at = clock_timestamp()
 where customer_id = any (:customer_ids) and released_at is null
 """)
+
+
+class OthersRecord(OutboxWorkerError):
+    """Balances cannot be recorded now, whosever they are; the next run tries again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,11 +159,12 @@ def record_history(connection: Connection, keys: MappingKeys, customer_ids: Sequ
 
 
 def record_balances(connection: Connection, keys: MappingKeys, customer_ids: Sequence[str]) -> RecordedBalances:
-    """Record balances as they are. Raises Unrecordable as `record_history` does.
+    """Record balances as they are. Raises Unrecordable as `record_history` does, and OthersRecord beside another one.
 
     Before the transaction is committed, wait until none of the `recorders` is left, and see that `changed_count` is 0.
     """
-    _recorded(connection, _ALONE, {})
+    if not connection.scalar(_ALONE):
+        raise OthersRecord("a reconciliation is recording balances")
     given = {"customer_ids": list(customer_ids)}
     rows = _recorded(connection, _for_keys(_BALANCES, keys), given)
     connection.execute(_BALANCE_SENT, given)
@@ -172,24 +184,16 @@ def release(
 
     Those of facts older than `since` are closed: nobody wants a campaign, or a purchase, of then. Both are acts.
     """
-    numbers = set(connection.scalars(_lanes_of(customer_ids)))
-    lanes.hold_waiting(connection, numbers)
-    expired = _expire(connection, numbers, since)
-    heads = [next(group) for _, group in groupby(_waiting(connection, numbers), key=lambda it: it.lane)]
-    released = lanes.release(connection, [Lane(head, 0) for head in heads], _RELEASED, blocking) if heads else []
+    numbers = set(connection.scalars(_WAITING_LANES, {"customer_ids": list(customer_ids)}))
+    expired, released = 0, list[Lane]()
+    if numbers:
+        lanes.hold_waiting(connection, numbers)
+        expired = _expire(connection, numbers, since)
+        heads = [next(group) for _, group in groupby(_waiting(connection, numbers), key=lambda it: it.lane)]
+        if heads:
+            released = lanes.release(connection, [Lane(head, 0) for head in heads], _RELEASED, blocking)
     connection.execute(_RELEASED_NOW, {"customer_ids": list(customer_ids)})
     return sum(1 + lane.behind_count for lane in released), expired
-
-
-def _lanes_of(customer_ids: Sequence[str]) -> Any:
-    given = text("unnest(cast(:customer_ids as text[])) given (customer_id)").bindparams(
-        customer_ids=list(customer_ids)
-    )
-    return (
-        select(tables.lane_of(tables.destination.c.destination, text("given.customer_id")))
-        .select_from(tables.destination)
-        .join(given, text("true"))
-    )
 
 
 def _waiting(connection: Connection, numbers: Collection[int]) -> list[Delivery]:

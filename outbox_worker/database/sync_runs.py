@@ -62,13 +62,18 @@ set cursor = :cursor, problem = null, asked_at = coalesce(asked_at, :asked_at),
     newest_at = greatest(newest_at, :newest_at)
 where sync_run_id = :sync_run_id
 """)
-_STOP = text("update outbox.sync_run set problem = :problem, cursor = :cursor where sync_run_id = :sync_run_id")
+_STOP = text("""
+update outbox.sync_run set problem = :problem, cursor = case when not :begins_again then cursor end
+where sync_run_id = :sync_run_id
+""")
 # Not later than the first page was asked for, for what changed afterwards may be missing in the pages; and not later
-# than the newest update that was seen, for InBoost may stamp by another clock than it answers by.
+# than the newest update that was seen, for InBoost may stamp by another clock than it answers by. Where none was seen,
+# it stays.
 _END = text("""
 update outbox.sync_run
 set ended_at = clock_timestamp(), cursor = null, problem = null,
-    watermark = greatest(since, least(newest_at, asked_at) - cast(:overlap as interval))
+    watermark = case when newest_at is null then since
+                     else greatest(since, least(newest_at, asked_at) - cast(:overlap as interval)) end
 where sync_run_id = :sync_run_id
 """)
 _GIVE_UP = text("""
@@ -82,6 +87,16 @@ def latest(connection: Connection, *, done: bool = False) -> SyncRun | None:
     """Return the latest run, or the latest that came to its end."""
     row = connection.execute(_LATEST_DONE if done else _LATEST).first()
     return None if row is None else _run(row)
+
+
+def next_run(connection: Connection, *, whole: bool) -> SyncRun:
+    """Return the run that `begin` would return, and change nothing."""
+    before = None if whole else latest(connection)
+    if before is not None and before.ended_at is None:
+        return before
+    count = connection.scalar(text("select count(*) from outbox.customer_phone")) or 0
+    now: datetime = connection.execute(text("select clock_timestamp()")).scalar_one()
+    return SyncRun(0, now, None, None if before is None else before.watermark, None, None, None, count, Counts())
 
 
 def begin(connection: Connection, *, whole: bool) -> SyncRun:
@@ -110,9 +125,10 @@ def move(
     connection.execute(_MOVE, given)
 
 
-def stop(connection: Connection, run: SyncRun, problem: str, cursor: str | None) -> None:
-    """Write down why the run has stopped; the next one goes on at the cursor, or begins again at the watermark."""
-    connection.execute(_STOP, {"problem": problem, "cursor": cursor, "sync_run_id": run.sync_run_id})
+def stop(connection: Connection, run: SyncRun, problem: str, *, begins_again: bool) -> None:
+    """Write down why the run has stopped; the next one goes on at its cursor, or begins again at its watermark."""
+    given = {"problem": problem, "begins_again": begins_again, "sync_run_id": run.sync_run_id}
+    connection.execute(_STOP, given)
 
 
 def end(connection: Connection, run: SyncRun, overlap: timedelta) -> None:

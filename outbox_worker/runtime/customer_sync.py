@@ -14,10 +14,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from datetime import UTC, date, datetime, timedelta
-from typing import Any, Protocol, TypeVar
-
-import structlog
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
 
 from outbox_worker import logs
 from outbox_worker.database import clients as database
@@ -25,12 +23,13 @@ from outbox_worker.database import directory, mapping_keys, sync_runs, unstored
 from outbox_worker.database.engine import explained
 from outbox_worker.database.sync_runs import Counts, SyncRun
 from outbox_worker.database.sync_session import SyncSession
-from outbox_worker.errors import InBoostUnavailable, OutboxWorkerError, SyncStopped, Unrecordable
-from outbox_worker.inboost.listing import CursorExpired, Page
+from outbox_worker.errors import OutboxWorkerError, SyncStopped, Unrecordable
+from outbox_worker.inboost.listing import Page
 from outbox_worker.rules.clients import Client, identify
 from outbox_worker.rules.matching import Create, Decision, Known, Store, Unstored, Winner, decide
 from outbox_worker.rules.phones import normalise
 from outbox_worker.runtime.links import LinkTerms, Settler
+from outbox_worker.runtime.pages import Pages, Source
 
 T = TypeVar("T")
 
@@ -38,10 +37,6 @@ BATCH = 250  # clients in one transaction
 RETRY_BATCH = 1_000
 CHANGES_MIN = 100  # that a run may always make, however few customers there are
 DIRECTORY_FRESH_S = 5.0  # before somebody is added, to be sure that a cashier has not just done it
-REPEATS_MAX = 10  # pages with the same clients
-RESTARTS_MAX = 3  # from the watermark, in one run
-
-_log = structlog.get_logger("outbox_worker.rounds")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +54,6 @@ class SyncTerms:
     change_share_max: float = 0.2
     force: bool = False
     whole: bool = False
-
-
-class Source(Protocol):
-    """Where pages come from: `inboost.listing.Listing`."""
-
-    def page(self, since: datetime | None, cursor: str | None, size: int, today: date) -> Page:
-        """Return a page, or raise CursorExpired or an OutboxWorkerError."""
 
 
 class Interrupted(OutboxWorkerError):
@@ -93,47 +81,46 @@ def sync(
     DatabaseUnavailable. Whatever is raised, what was stored stands, and the next run goes on.
     """
     with explained(), SyncSession(conninfo) as session:
-        return _Sync(session, source, terms, stopping, progress).run()
+        return _Sync(session, terms, stopping, progress).run(source)
 
 
 def retry(conninfo: str, terms: SyncTerms) -> SyncRun | None:
     """Try once more to store what could not be stored, and settle its links; nothing is read. As `sync` otherwise."""
     with explained(), SyncSession(conninfo) as session:
-        return _Sync(session, None, terms, lambda: False, lambda counts: None).retry()
+        return _Sync(session, terms, lambda: False, lambda counts: None).retry()
 
 
 class _Sync:
     def __init__(
         self,
         session: SyncSession,
-        source: Source | None,
         terms: SyncTerms,
         stopping: Callable[[], bool],
         progress: Progress,
     ) -> None:
         self._session = session
-        self._source = source
         self._terms = terms
         self._stopping = stopping
         self._progress = progress
         self._directory_at_s = 0.0
+        self._pages: Pages | None = None
         self._keys = session.call(mapping_keys.read)
         self._settler = Settler(session, self._keys, terms.links, self._go_on, self._add)
 
-    def run(self) -> SyncRun:
+    def run(self, source: Source) -> SyncRun:
         self._refresh_directory()
         self._begin()
         try:
             self._retry_unstored()
             self._settler.settle(look=True)
-            self._read_pages()
+            self._read_pages(source)
+        except Interrupted:
+            raise  # nothing is wrong, and the next run goes on
         except OutboxWorkerError as error:
-            self._session.call(sync_runs.stop, self._run, str(error), self._cursor)
+            self._session.call(sync_runs.stop, self._run, str(error), begins_again=self._begins_again)
             raise
         self._session.call(sync_runs.end, self._run, self._terms.overlap)
-        done = self._latest()
-        _log.info("customer sync", **{field.name: getattr(done.counts, field.name) for field in fields(Counts)})
-        return done
+        return self._latest()
 
     def retry(self) -> SyncRun:
         self._refresh_directory()
@@ -145,9 +132,12 @@ class _Sync:
     def _begin(self) -> None:
         self._run = self._session.call(sync_runs.begin, whole=self._terms.whole)
         self._counts = self._run.counts
-        self._cursor = self._run.cursor
         share = round(self._terms.change_share_max * self._run.customer_count)
         self._changes_max = None if self._terms.force else max(share, CHANGES_MIN)
+
+    @property
+    def _begins_again(self) -> bool:
+        return self._pages is not None and self._pages.begins_again
 
     def _latest(self) -> SyncRun:
         return self._session.call(sync_runs.latest) or self._run
@@ -157,53 +147,25 @@ class _Sync:
             raise Interrupted("told to stop; what was read is stored, and the next run goes on there")
 
     def _refresh_directory(self) -> None:
-        self._session.call(directory.open_changes)
-        while self._session.call(directory.take_changes, lambda spelled: normalise(spelled, self._terms.region)):
-            self._go_on()
+        refresh_directory(self._session, self._terms.region, self._go_on)
         self._directory_at_s = time.monotonic()
 
     # Pages
 
-    def _read_pages(self) -> None:
-        watch = _Watch()
-        while True:
-            self._go_on()
-            page = self._next_page(watch)
-            if page is None:
-                continue
+    def _read_pages(self, source: Source) -> None:
+        self._pages = Pages(source, self._run.since, self._run.cursor, self._terms.page_size)
+        for page in self._pages:
             self._take_in(page)
-            if page.cursor is None:
-                return
-            if trouble := watch.trouble_with(page):
-                self._cursor = None  # the next run begins again at the watermark
-                raise SyncStopped(
-                    f"{trouble} What was read is stored; the next run begins again at the last watermark."
-                )
-
-    def _next_page(self, watch: _Watch) -> Page | None:
-        """Ask for a page; None where the cursor has expired, and all begins again at the watermark."""
-        assert self._source is not None  # noqa: S101  # `retry` reads no pages
-        is_first, watch.asked_count = watch.asked_count == 0, watch.asked_count + 1
-        try:
-            return self._source.page(self._run.since, self._cursor, self._terms.page_size, datetime.now(UTC).date())
-        except CursorExpired:
-            self._cursor = None
-            watch.begin_again()
-            return None
-        except InBoostUnavailable:
-            if is_first:
-                self._cursor = None  # it may be the cursor that InBoost cannot bear
-            raise
+            self._go_on()
 
     def _take_in(self, page: Page) -> None:
         region = self._terms.region
         known = [it if it.client_id is not None else identify(it, region) for it in page.clients]
-        differing = self._session.call(database.differing, _newest_of_each(known))
-        for batch in _batches(differing, BATCH):
+        differing = self._session.call(database.differing, newest_of_each(known))
+        for batch in batches(differing, BATCH):
             self._go_on()
             self._store([identify(it, region) for it in batch])
         self._session.call(self._end_page, page)
-        self._cursor = page.cursor
         if differing:
             self._settler.settle(look=False)
         self._progress(self._counts)
@@ -225,7 +187,7 @@ class _Sync:
             if not kept:
                 return
             usable = [it for it in (identify(it, self._terms.region) for it in kept) if it.phone is not None]
-            for batch in _batches(usable, BATCH):
+            for batch in batches(usable, BATCH):
                 self._go_on()
                 self._store(batch)
 
@@ -278,40 +240,11 @@ class _Sync:
         self._counts = _sum(self._counts, counts)
 
 
-class _Watch:
-    """Looks whether a list comes to an end: no cursor comes twice, and not always the same clients."""
-
-    def __init__(self) -> None:
-        self.asked_count = 0
-        self._restart_count = 0
-        self._cursors: set[str] = set()
-        self._pages: set[bytes] = set()
-        self._repeat_count = 0
-
-    def trouble_with(self, page: Page) -> str | None:
-        """Take note of a page that is not the last; return what is wrong with the list."""
-        if page.cursor in self._cursors:
-            return "InBoost's list of clients goes round in a circle: a cursor came twice."
-        self._cursors.add(page.cursor or "")
-        self._repeat_count += page.digest in self._pages
-        self._pages.add(page.digest)
-        if self._repeat_count > REPEATS_MAX:
-            return (
-                f"InBoost's list of clients does not end: {self._repeat_count} pages had the clients of pages before."
-            )
-        return None
-
-    def begin_again(self) -> None:
-        """Take note of an expired cursor. Raises SyncStopped when that happens again and again."""
-        self._restart_count += 1
-        if self._restart_count > RESTARTS_MAX:
-            raise SyncStopped(
-                f"InBoost let the cursor expire {self._restart_count} times in one run. What was read is stored. If it "
-                "happens again, read fewer clients at a time: [customers] page_size."
-            )
-        self._cursors.clear()
-        self._pages.clear()
-        self._repeat_count = 0
+def refresh_directory(session: SyncSession, region: str, go_on: Callable[[], None]) -> None:
+    """Bring the directory of accounting's phones up to date, in transactions of some thousand customers."""
+    session.call(directory.open_changes)
+    while session.call(directory.take_changes, lambda spelled: normalise(spelled, region)):
+        go_on()
 
 
 def decisions(batch: Sequence[Client], known: Sequence[Known], terms: SyncTerms) -> list[Decision]:
@@ -319,7 +252,7 @@ def decisions(batch: Sequence[Client], known: Sequence[Known], terms: SyncTerms)
     return [decide(client, it, terms.winners, terms.region) for client, it in zip(batch, known, strict=True)]
 
 
-def _newest_of_each(clients: Iterable[Client]) -> list[Client]:
+def newest_of_each(clients: Iterable[Client]) -> list[Client]:
     """Keep of a client that comes twice the newer one, or the later one where they do not say."""
     found: dict[str, Client] = {}
     for it in clients:
@@ -337,5 +270,6 @@ def _sum(one: Counts, other: Counts) -> Counts:
     return replace(one, **{it.name: getattr(one, it.name) + getattr(other, it.name) for it in fields(Counts)})
 
 
-def _batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+def batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """Part a list."""
     return (items[start : start + size] for start in range(0, len(items), size))

@@ -31,7 +31,7 @@ class LinkTerms:
 
 
 class _Overtaken(OutboxWorkerError):
-    """A balance has changed while it was recorded, or may have."""
+    """A balance has changed while it was recorded."""
 
 
 class Settler:
@@ -52,6 +52,7 @@ class Settler:
         self._add = add  # counts in the transaction that does it
         self._since = session.call(database.window_start, terms.time_zone, terms.history_months)
         self._left: set[str] = set()
+        self._leaves_balances = False
 
     def settle(self, *, look: bool) -> None:
         """Settle all links that owe something; `look`: also those whose customers have deliveries that still wait."""
@@ -63,8 +64,18 @@ class Settler:
             after = customer_ids[-1]
             if due := [it for it in customer_ids if it not in self._left]:
                 self._record(self._record_history, due)
-                self._record(self._record_balances, due)
+                self._try_balances(due)
                 self._session.call(self._release, due)
+
+    def _try_balances(self, customer_ids: Sequence[str]) -> None:
+        """Record balances, unless somebody keeps us from it, whosever they are: then none of them in this run."""
+        if self._leaves_balances:
+            return
+        try:
+            self._record(self._record_balances, customer_ids)
+        except database.OthersRecord as error:
+            self._leaves_balances = True
+            _log.warning("balances not sent", reason=str(error))
 
     def _record(self, record: Callable[[Any, Sequence[str]], None], customer_ids: Sequence[str]) -> None:
         """Record together, or one by one where together they are refused."""
@@ -86,7 +97,7 @@ class Settler:
     def _record_balances(self, connection: Any, customer_ids: Sequence[str]) -> None:
         recorded = database.record_balances(connection, self._keys, customer_ids)
         if recorded.new_count and not outlasts_recorders(connection):
-            raise _Overtaken("somebody has been recording for a long time; the next run tries again")
+            raise database.OthersRecord("a transaction of accounting has been open for long; the next run tries again")
         if recorded.new_count and database.changed_count(connection, self._keys, recorded):
             raise _Overtaken("the balance is being changed at this moment; the next run tries again")
         self._add(connection, Counts(balance_count=recorded.new_count))

@@ -133,15 +133,20 @@ as $$
     returning customer_id::text
 $$;
 
+-- A value that is null stays as it is: what somebody edits at this moment is not overwritten with what it was before.
 create or replace function integration.change_customer(
     customer_id text, phone text, first_name text, last_name text, birth_date date, source text, specialty text
 ) returns void
 language sql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
     update accounting.customer c
-    set phone = change_customer.phone, first_name = change_customer.first_name, last_name = change_customer.last_name,
-        birth_date = change_customer.birth_date, source = change_customer.source,
-        specialty = change_customer.specialty, changed_at = now()
+    set phone = coalesce(change_customer.phone, c.phone),
+        first_name = coalesce(change_customer.first_name, c.first_name),
+        last_name = coalesce(change_customer.last_name, c.last_name),
+        birth_date = coalesce(change_customer.birth_date, c.birth_date),
+        source = coalesce(change_customer.source, c.source),
+        specialty = coalesce(change_customer.specialty, c.specialty),
+        changed_at = now()
     where c.customer_id = change_customer.customer_id::bigint
 $$;
 

@@ -11,8 +11,8 @@ from tests.sql.conftest import Login
 from tests.sql.till import Session, add_customer, event_ids, failures, in_outbox, record, sell, value
 
 OUTBOX_TABLES = [
-    "act", "attempt", "backlog", "capture_failure", "claim", "delivery", "destination", "duplicate", "event", "round",
-    "round_run", "route", "told_lot",
+    "act", "attempt", "backlog", "capture_failure", "claim", "client", "customer_phone", "delivery", "destination",
+    "duplicate", "event", "round", "round_run", "route", "sync_run", "told_lot", "unstored_client",
 ]  # fmt: skip
 APPEND_ONLY = ["event", "attempt", "act", "duplicate"]
 CHANGES = [
