@@ -72,6 +72,7 @@ def test_the_companion_of_a_killed_worker_ends_by_itself(world: World) -> None:
     until(lambda: not is_alive(pid), "the companion to end")
 
 
+@pytest.mark.long
 def test_a_companion_that_dies_is_started_again_and_the_relay_does_not_notice(world: World) -> None:
     worker = world.start(WITH_ROUNDS)
     world.until(lambda: done_count(world), "the round to be run")
