@@ -513,6 +513,7 @@ def test_customers_are_synchronised_every_10_to_30_minutes(write: Write, interva
         ("time_zone = 2", "rounds.time_zone is no time zone"),
         ('reconciliation.window = "1h"', "rounds.reconciliation.window must be at least twice the interval"),
         ('housekeeping.keep = "119d"', 'rounds.housekeeping.keep must be at least "120d": purchases of the last three'),
+        ("[customers]\nhistory_months = 6", "rounds.housekeeping.keep must be at least 213d: history of 6 months"),
         ('reconciliation.window = "181d"', "must not be longer than [rounds.housekeeping] keep"),
         ('expiry_notice.at = "24:00"', 'rounds.expiry_notice.at must be a time of day, like "10:00"'),
         ("expiry_notice.at = 10:00:00.5", "must be a time of day"),

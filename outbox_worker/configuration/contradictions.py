@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 
 from outbox_worker.configuration.model import Configuration, Hook, InBoost, Rounds
 from outbox_worker.configuration.overrides import OperationSettings
@@ -12,6 +13,7 @@ from outbox_worker.inboost.operations import API, DEFAULT, DELIVERIES, Operation
 from outbox_worker.inboost.profile import Template
 from outbox_worker.records import OnDoubt
 
+KEPT_BEYOND_HISTORY = timedelta(days=27)  # three months and this are the 120 days that the database insists on
 _UNCHANGED = OperationSettings()
 
 
@@ -20,7 +22,7 @@ def contradictions(configuration: Configuration, *, to_deliver: bool, to_identif
     yield from _numbers(configuration)
     yield from _database(configuration)
     yield from _rounds(configuration.rounds)
-    yield from _kept(configuration.rounds)
+    yield from _kept(configuration)
     inboost, identify = configuration.inboost, configuration.identify
     if to_identify and not identify.tokens and not identify.is_for_this_machine:
         yield Complaint(
@@ -71,7 +73,15 @@ def _rounds(rounds: Rounds) -> Iterator[Complaint]:
         )
 
 
-def _kept(rounds: Rounds) -> Iterator[Complaint]:
+def _kept(configuration: Configuration) -> Iterator[Complaint]:
+    rounds, months = configuration.rounds, configuration.customers.history_months
+    least = timedelta(days=31 * months) + KEPT_BEYOND_HISTORY
+    if rounds.housekeeping.keep < least:
+        yield Complaint(
+            ("rounds", "housekeeping", "keep"),
+            f"must be at least {least.days}d: history of {months} months is transferred ([customers] history_months), "
+            "and a month is the margin",
+        )
     if rounds.housekeeping.keep < rounds.reconciliation.window:
         yield Complaint(
             ("rounds", "reconciliation", "window"),
