@@ -46,7 +46,7 @@ def test_steps_of_an_hour_under_load_cost_nothing(world: World, set_clock: SetCl
     assert world.rows("select distinct outcome from outbox.attempt") == [("accepted",)]
 
 
-@pytest.mark.parametrize("off_s", [HOUR_S, -HOUR_S])
+@pytest.mark.parametrize("off_s", [-HOUR_S, pytest.param(HOUR_S, marks=pytest.mark.long)])
 def test_a_doubt_is_looked_up_in_time_though_the_clock_was_set_while_the_request_was_under_way(
     world: World, set_clock: SetClock, off_s: float
 ) -> None:
@@ -60,7 +60,7 @@ def test_a_doubt_is_looked_up_in_time_though_the_clock_was_set_while_the_request
     assert world.attempts("add_purchase") == FOUND
 
 
-@pytest.mark.parametrize("off_s", [HOUR_S, -HOUR_S])
+@pytest.mark.parametrize("off_s", [-HOUR_S, pytest.param(HOUR_S, marks=pytest.mark.long)])
 def test_a_worker_whose_clock_is_wrong_takes_over_neither_too_early_nor_too_late(
     world: World, set_clock: SetClock, off_s: float
 ) -> None:

@@ -24,7 +24,7 @@ DOUBTFUL = {
 CERTAIN = {"slow": "seconds=0.05", "throttle": "seconds=1", "unauthorized": "", "redirect": ""}
 # The answer came, and the next request may meet a connection that is just being closed: a doubt or none.
 ACCIDENTAL = {"refuse": "seconds=0.2", "close_after": "", "reset_idle": "seconds=0"}
-ALWAYS = ("reset_after", "throttle")
+ALWAYS = ("reset_after",)
 
 SENT = "('set_bonus_balance', 'add_purchase', 'accrual_webhook', 'purchase_webhook', 'redemption_webhook')"
 

@@ -1,6 +1,6 @@
 """Workers killed at random moments under load: what the windows leave out, chance finds.
 
-The long form, three hundred kills in each of two worlds, with its totals:
+The long form, three hundred kills in two worlds, with its totals:
     pytest -m long -rP tests/scenarios/test_random_kills.py
 OUTBOX_WORKER_TEST_KILLS is the number of kills in the short form. OUTBOX_WORKER_TEST_SEED repeats a run; what
 PostgreSQL and the kernel do in between cannot be repeated.
@@ -22,7 +22,7 @@ from tests.scenarios.world import DEDUPLICATING, World
 
 SEED = int(os.environ.get("OUTBOX_WORKER_TEST_SEED", "20260131"))
 FEW = int(os.environ.get("OUTBOX_WORKER_TEST_KILLS", "18"))
-MANY = pytest.param(300, marks=pytest.mark.long)
+MANY = 300
 LIFE_S_MAX = 0.3  # of a worker, from its first request on
 
 # A third of the answers come late, so that a kill meets requests that were acted upon and not answered.
@@ -74,7 +74,7 @@ def assert_each_that_was_caught_is_one_doubt(world: World, caught: Counter[tuple
     assert Counter(gone) == caught
 
 
-@pytest.mark.parametrize("rounds", [FEW * 2 // 3, MANY])
+@pytest.mark.parametrize("rounds", [FEW * 2 // 3, pytest.param(MANY * 2 // 3, marks=pytest.mark.long)])
 def test_killed_at_random_moments_nothing_is_lost_or_doubled(world: World, rounds: int) -> None:
     chance = Random(SEED)  # noqa: S311
     world.inboost.put_faults(SLOW)
@@ -87,7 +87,7 @@ def test_killed_at_random_moments_nothing_is_lost_or_doubled(world: World, round
     print(totals(world, rounds, caught))
 
 
-@pytest.mark.parametrize("rounds", [FEW // 3, MANY])
+@pytest.mark.parametrize("rounds", [FEW // 3, pytest.param(MANY // 3, marks=pytest.mark.long)])
 def test_killed_at_random_moments_what_is_held_is_what_nobody_can_know(world: World, rounds: int) -> None:
     """InBoost deduplicates nothing but balances, which do not mind: what is sent twice is seen twice."""
     chance = Random(SEED + 1)  # noqa: S311
