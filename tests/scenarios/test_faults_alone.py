@@ -26,7 +26,7 @@ CERTAIN = {"slow": "seconds=0.05", "throttle": "seconds=1", "unauthorized": "", 
 ACCIDENTAL = {"refuse": "seconds=0.2", "close_after": "", "reset_idle": "seconds=0"}
 ALWAYS = ("reset_after",)
 
-SENT = "('set_bonus_balance', 'add_purchase', 'accrual_webhook', 'purchase_webhook', 'redemption_webhook')"
+SILENT = {"hang": 4, "barrier": 4}  # with the request time-out, far from what a busy machine takes
 
 
 def parameters() -> list[object]:
@@ -49,7 +49,7 @@ def test_a_fault_that_strikes_a_fifth_of_all_requests_loses_and_doubles_nothing(
     for number in range(40):
         world.shop.buy(customers[number % 20], accrued="1.00")
     world.inboost.put_faults(f"*:{kind}:{','.join(words)}")
-    world.start(DEDUPLICATING | {"retry.longest": 0.5})
+    world.start(DEDUPLICATING | {"retry.longest": 0.5, "inboost.request_timeout": SILENT.get(kind, 2)})
 
     def most_is_done() -> bool:
         world.do("update outbox.destination set paused_at = null, pause_reason = null where paused_at is not null")
@@ -63,7 +63,11 @@ def test_a_fault_that_strikes_a_fifth_of_all_requests_loses_and_doubles_nothing(
     assert world.inboost.sandbox.summary()["overlap"]["count_max"] == 1
     hit = [it for it in world.inboost.state.ledger.requests.after(0) if it.fault == kind]
     struck = sum(it.operation != "find_purchase" and not says_enough(it) for it in hit)
-    doubts = world.value("select count(*) from outbox.attempt where purpose = 'send' and outcome = 'in_doubt'")
+    doubts = world.value(
+        "select count(*) from outbox.attempt where purpose = 'send' and outcome = 'in_doubt'"
+        " and (%s or reason not like '%%timed out%%')",
+        kind in SILENT,  # elsewhere a time-out is this machine's doing
+    )
     assert len(hit) > 10
     if kind in DOUBTFUL:
         assert doubts == struck
