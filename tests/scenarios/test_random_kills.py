@@ -74,7 +74,7 @@ def assert_each_that_was_caught_is_one_doubt(world: World, caught: Counter[tuple
     assert Counter(gone) == caught
 
 
-@pytest.mark.parametrize("rounds", [FEW * 2 // 3, pytest.param(MANY * 2 // 3, marks=pytest.mark.long)])
+@pytest.mark.parametrize("rounds", [FEW // 2, pytest.param(MANY // 2, marks=pytest.mark.long)])
 def test_killed_at_random_moments_nothing_is_lost_or_doubled(world: World, rounds: int) -> None:
     chance = Random(SEED)  # noqa: S311
     world.inboost.put_faults(SLOW)
@@ -87,7 +87,7 @@ def test_killed_at_random_moments_nothing_is_lost_or_doubled(world: World, round
     print(totals(world, rounds, caught))
 
 
-@pytest.mark.parametrize("rounds", [FEW // 3, pytest.param(MANY // 3, marks=pytest.mark.long)])
+@pytest.mark.parametrize("rounds", [FEW // 2, pytest.param(MANY // 2, marks=pytest.mark.long)])
 def test_killed_at_random_moments_what_is_held_is_what_nobody_can_know(world: World, rounds: int) -> None:
     """InBoost deduplicates nothing but balances, which do not mind: what is sent twice is seen twice."""
     chance = Random(SEED + 1)  # noqa: S311
