@@ -26,6 +26,7 @@ from tests.benchmarks.scenarios.drain import TRANSACTIONS_MAX, Drain
 from tests.benchmarks.scenarios.held_snapshot import HeldSnapshot
 from tests.benchmarks.scenarios.host_inserts import PER_S, HostInserts
 from tests.benchmarks.scenarios.host_latency import HostLatency
+from tests.benchmarks.scenarios.identify import Identify
 from tests.benchmarks.scenarios.idle import Idle, statement_count
 from tests.benchmarks.scenarios.large_backlog import LargeBacklog
 from tests.benchmarks.scenarios.large_customer import LargeCustomer
@@ -191,3 +192,13 @@ def test_the_runs_of_several_files_are_repetitions_of_each_other(tmp_path: Path)
 def test_a_goal_that_is_not_reached_is_said_to_be_missed(tmp_path: Path) -> None:
     told = CliRunner().invoke(table.main, [str(drains(tmp_path / "1.json", 10.0, 20.0))]).output
     assert "| deliveries per second: ahead of the best peer | 10 | pg-boss: 20 | **missed** |" in told
+
+
+def test_identify_is_measured_for_what_is_known_for_what_is_new_and_for_large_clusters(
+    server: Server, tmp_path: Path
+) -> None:
+    scenario = Identify(0.2, contacts=50)
+    with closing(World(server, tmp_path)) as world:
+        figures = scenario.measure(world, next(iter(scenario.lineup([]))))
+    assert sorted(figures) == sorted(it.key for it in scenario.figures)
+    assert all(it > 0 for it in figures.values())

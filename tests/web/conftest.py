@@ -1,4 +1,4 @@
-"""A service for all tests of a module that only ask, and one for a test that does more with it."""
+"""A service for all tests that only ask, and one for a test that does more with it."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def web_login(server: Server, installed: object) -> Iterator[dict[str, str]]:
         session.execute(f"drop role {login['user']}")
 
 
-@pytest.fixture(scope="module")
-def module_url(server: Server, installed: NoopExecutor) -> Iterator[str]:
-    """A copy of the installed database for a whole module."""
+@pytest.fixture(scope="session")
+def shared_url(server: Server, installed: NoopExecutor) -> Iterator[str]:
+    """A copy of the installed database for all tests that only ask."""
     dbname = f"web_{secrets.token_hex(8)}"
     with psycopg.connect(server.url(), autocommit=True) as session:
         session.execute(f'create database "{dbname}" template "{installed.template_dbname}"')
@@ -37,9 +37,9 @@ def module_url(server: Server, installed: NoopExecutor) -> Iterator[str]:
         session.execute(f'drop database "{dbname}" with (force)')
 
 
-@pytest.fixture(scope="module")
-def service(module_url: str, web_login: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    running = Service(tmp_path_factory.mktemp("web"), make_conninfo(module_url, **web_login), body_max=2000)
+@pytest.fixture(scope="session")
+def service(shared_url: str, web_login: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    running = Service(tmp_path_factory.mktemp("web"), make_conninfo(shared_url, **web_login), body_max=2000)
     yield running
     running.stop()
 

@@ -23,7 +23,7 @@ def test_the_service_answers_as_it_is_described(service: Service, mode: Generati
     statuses: list[int] = []
 
     @settings(
-        max_examples=60,
+        max_examples=25,
         deadline=None,
         derandomize=True,
         database=None,
