@@ -20,6 +20,7 @@ from outbox_worker.inboost.operations import API, DELIVERIES, HOOKS
 from outbox_worker.inboost.profile import Profile
 from outbox_worker.inboost.wire import Wire
 from outbox_worker.records import Action
+from outbox_worker.rules import phones
 from outbox_worker.rules.destination import Destination
 from outbox_worker.rules.lanes import Lanes
 from outbox_worker.rules.schedule import Timetable
@@ -53,6 +54,7 @@ class Assembly:
 
 def assemble(configuration: Configuration) -> Assembly:
     """Put a relay together; nothing is connected yet."""
+    phones.prepare()
     worker = uuid4()
     selector = Selector()
     profile = configuration.profile()

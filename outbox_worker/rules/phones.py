@@ -30,6 +30,7 @@ def normalise(raw: str | None, region: str) -> str | None:
 @lru_cache(maxsize=32_768)
 def _normalise(raw: str, region: str) -> str | None:
     # Imported late: it takes as long as everything else that most commands import from `rules`, and few meet a phone.
+    # A worker calls `prepare` before it has a claim in its hands.
     import phonenumbers
 
     text = raw.translate(_INVISIBLE).strip()
@@ -42,6 +43,11 @@ def _normalise(raw: str, region: str) -> str | None:
     if number.extension or _is_placeholder(str(number.national_number)) or not phonenumbers.is_valid_number(number):
         return None
     return str(phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164))
+
+
+def prepare() -> None:
+    """Load the library now rather than with the first number."""
+    import phonenumbers  # noqa: F401
 
 
 def _is_placeholder(national: str) -> bool:
