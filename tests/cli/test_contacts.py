@@ -10,6 +10,7 @@ import pytest
 from tests.cli.desk import Desk
 from tests.database.rows import PURCHASE, Rows
 from tests.sql.identity import Ask
+from tests.sql.till import Connect, beside, until
 
 WHY = ("--reason", "Olena knows her", "--actor", "olena@till")
 PHONE, OTHER = "+380501234567", "+380671112233"
@@ -146,6 +147,30 @@ def test_what_is_being_sent_keeps_a_customer_from_being_erased_for_a_moment(desk
     assert payload(traced, "purchase:1")["phone"] == PHONE
     assert traced.all("select count(*) from identity.contact where deleted_at is not null") == [(0,)]
     assert traced.acts() == []
+
+
+def test_what_a_relay_claims_while_an_erasure_waits_for_it_is_not_taken_away(
+    desk: Desk, traced: Rows, connect: Connect
+) -> None:
+    relay, observer = connect(), connect()
+    relay.execute("begin")
+    relay.execute("select from outbox.delivery where event_id = 'purchase:2' for update")
+    relay.execute(
+        "insert into outbox.claim (lane, delivery_id, number, purpose, worker)"
+        " select lane, delivery_id, 1, 'send', gen_random_uuid() from outbox.delivery"
+        " where event_id = 'purchase:2' and operation = 'add_purchase'"
+    )
+    waiting = "select from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
+
+    def commit() -> None:
+        until(lambda: observer.execute(waiting).fetchone() is not None, "the erasure to wait")
+        relay.execute("commit")
+
+    with beside(commit):
+        told = desk("contacts", "erase", "1", "--yes", *WHY)
+    assert told.status == 3 and "is being sent" in told.err
+    assert payload(traced, "purchase:1")["phone"] == PHONE
+    assert (traced.state("purchase:2"), traced.acts()) == ("pending", [])
 
 
 def test_to_erase_is_asked_about(desk: Desk, traced: Rows) -> None:
