@@ -20,7 +20,7 @@ import psycopg
 
 from tests.benchmarks.contenders import Contender, Place
 from tests.benchmarks.events import Event
-from tests.benchmarks.meters import ServerProcesses, processor_s
+from tests.benchmarks.meters import ServerProcesses, family_s
 from tests.benchmarks.receivers import Receiver
 
 STOP_S_MAX = 30.0
@@ -127,7 +127,7 @@ class World:
             "python": f"{platform.python_implementation()} {platform.python_version()}",
             "PostgreSQL": server_version.partition(" on ")[0],
             "its settings": ", ".join(f"{name} = {value}" for name, value in shown),
-            "fdatasync": f"{_fdatasync_us(self.directory):.0f} µs (median of 100 of 8 KiB, in {self.directory})",
+            "fdatasync": f"{_fdatasync_us(self.directory):.0f} µs (median of 100 of 8 KiB)",
         }
         for contender in contenders:
             lines[contender.name] = f"{contender.settings}; {', '.join(contender.versions())}"
@@ -151,8 +151,8 @@ class Worker:
         return self._process.pid
 
     def processor_s(self) -> float:
-        """Return the processor time that the process has taken."""
-        return processor_s(self.pid)
+        """Return the processor time that the process and its children have taken."""
+        return family_s(self.pid)
 
     def memory_bytes(self) -> int:
         """Return how much memory the process has."""

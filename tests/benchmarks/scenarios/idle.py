@@ -1,7 +1,7 @@
 """Nothing to do: what a worker asks of the database and of the processor while it waits.
 
 The statements are those that the server logs for the worker's database; the processor time is that of the worker
-process and of the sessions that it holds.
+process with its children and of the sessions that it holds.
 """
 
 from __future__ import annotations
