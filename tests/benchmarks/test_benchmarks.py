@@ -202,3 +202,11 @@ def test_identify_is_measured_for_what_is_known_for_what_is_new_and_for_large_cl
         figures = scenario.measure(world, next(iter(scenario.lineup([]))))
     assert sorted(figures) == sorted(it.key for it in scenario.figures)
     assert all(it > 0 for it in figures.values())
+
+
+def test_the_readme_shows_what_the_kept_runs_say(tmp_path: Path) -> None:
+    here = Path(__file__).parent
+    kept = sorted(map(str, (here / "measured").glob("*.json")))
+    told = CliRunner().invoke(table.main, [*kept, "--plot", str(tmp_path / "all.svg")]).output
+    assert told.strip() in (ROOT / "README.md").read_text(), "run the command that stands above the README's table"
+    assert (here / "benchmarks.svg").read_text() == (tmp_path / "all.svg").read_text()
