@@ -18,31 +18,37 @@ DOUBTFUL = {
     "cut": "",
     "error": "status=500,act=true",
     "hang": "act=true",
-    "barrier": "point=acted",
 }
 # An answer came that says that nothing was done, or all was: no doubt.
 CERTAIN = {"slow": "seconds=0.05", "throttle": "seconds=1", "unauthorized": "", "redirect": ""}
-# The answer came, and the next request may meet a connection that is just being closed: a doubt or none.
-ACCIDENTAL = {"refuse": "seconds=0.2", "close_after": "", "reset_idle": "seconds=0"}
+# The next request may meet a connection that is just being closed, and what is held when the barrier is lifted may be
+# answered in time: a doubt or none.
+ACCIDENTAL = {"barrier": "point=acted", "refuse": "seconds=0.2", "close_after": "", "reset_idle": "seconds=0"}
+# Of lists, which deliveries do not read: to them any 2xx is a yes, whatever page comes with it.
+OF_LISTS = {"not_json", "cursor_expired", "cursor_loop"}
 ALWAYS = ("reset_after",)
 
 SILENT = {"hang": 4, "barrier": 4}  # with the request time-out, far from what a busy machine takes
 
 
-def parameters() -> list[object]:
-    kinds = DOUBTFUL | CERTAIN | ACCIDENTAL
-    assert kinds.keys() == KINDS.keys()
-    return [pytest.param(kind, id=kind, marks=[] if kind in ALWAYS else pytest.mark.long) for kind in kinds]
+def test_every_fault_that_deliveries_meet_is_tried() -> None:
+    assert DOUBTFUL.keys() | CERTAIN.keys() | ACCIDENTAL.keys() | OF_LISTS == KINDS.keys()
+
+
+def marks_of(kind: str) -> list[pytest.MarkDecorator]:
+    # asyncio drops connections that were waiting at a port when it closed, without closing them.
+    unraised = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+    return [*([] if kind in ALWAYS else [pytest.mark.long]), *([unraised] if kind == "refuse" else [])]
 
 
 def says_enough(it: SeenRequest) -> bool:
     """Tell whether the answer said what became of the request, in spite of the fault."""
-    if it.fault == "barrier":
-        return it.ended == "answered"  # it was held when the barrier was lifted
     return it.fault == "cut" and it.duplicate and it.operation != "set_bonus_balance"  # its 409 arrived
 
 
-@pytest.mark.parametrize("kind", parameters())
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, id=kind, marks=marks_of(kind)) for kind in DOUBTFUL | CERTAIN | ACCIDENTAL]
+)
 def test_a_fault_that_strikes_a_fifth_of_all_requests_loses_and_doubles_nothing(world: World, kind: str) -> None:
     words = ["probability=0.2", *filter(None, [(DOUBTFUL | CERTAIN | ACCIDENTAL)[kind]])]
     customers = world.shop.customers(20)
