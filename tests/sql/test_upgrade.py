@@ -84,7 +84,7 @@ def test_what_was_recorded_is_there_afterwards_and_is_delivered_once(
         closing(World(server.url(old.info.dbname), login, tmp_path, inboost)) as world,
     ):
         world.start()
-        world.until_done()
+        world.until_done(90)
         assert world.effect_count() == recorded["delivery"]
 
 
