@@ -276,7 +276,7 @@ def rows(connect: Callable[..., psycopg.Connection[Any]]) -> Rows:
 
 
 @pytest.mark.parametrize(
-    ("examples", "steps"), [(15, 25), pytest.param(150, 60, marks=pytest.mark.long)], ids=["short", "deep"]
+    ("examples", "steps"), [(10, 25), pytest.param(150, 60, marks=pytest.mark.long)], ids=["short", "deep"]
 )
 def test_whatever_workers_and_people_do_nothing_is_claimed_twice_lost_or_stuck(
     rows: Rows, database_url: str, examples: int, steps: int

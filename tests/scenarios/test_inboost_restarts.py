@@ -65,7 +65,7 @@ def test_inboost_killed_and_started_again_under_load_loses_and_doubles_nothing(
     addresses |= {f"inboost.hooks.{hook}.url": f"{mortal.url}/api/webhok/{hook}/" for hook in ("purchase", "expiry")}
     world.start(DEDUPLICATING | addresses | {"inboost.base_url": mortal.url})
     with Trade(world.database_url, world.shop.customers(20), seed=10):
-        for _ in range(4):
+        for _ in range(2):
             goal = mortal.effect_count() + 30
             until(lambda goal=goal: mortal.effect_count() >= goal, "more effects")
             mortal.kill()
