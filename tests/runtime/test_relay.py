@@ -25,6 +25,7 @@ from tests.scenarios.faults import make_commits_fail
 from tests.scenarios.judgement import assert_settled
 from tests.scenarios.world import World
 
+SESSIONS = "from pg_stat_activity where datname = current_database() and application_name like 'outbox-worker%%'"
 ACCEPTED = ("accepted", "acknowledge")
 
 
@@ -112,8 +113,7 @@ def test_a_backlog_costs_a_tenth_of_a_transaction_per_delivery_at_most(
     run_until(relay, lambda: world.effect_count() == 1000)
     relay.stop()
     relay.run()
-    sessions = "select from pg_stat_activity where application_name like 'outbox-worker%%'"
-    world.until(lambda: not world.rows(sessions), "the relay's session to end and to report what it did")
+    world.until(lambda: not world.rows(f"select {SESSIONS}"), "the relay's session to end and to report what it did")
     commits = commit_count(world) - before
     assert forgetful.turn_count <= commits, "the server has not reported yet"
     assert commits <= 100, f"{forgetful.turn_count} turns"
@@ -234,7 +234,7 @@ def test_a_turn_that_is_never_answered_is_given_up(world: World, relay: Relay, m
     monkeypatch.setattr(relay_module, "WAIT_MAX_S", 0.1)
     customer = world.shop.customer()
     run_until(relay, lambda: relay.is_ready)
-    [(backend,)] = world.rows("select pid from pg_stat_activity where application_name like 'outbox-worker%%'")
+    [(backend,)] = world.rows(f"select pid {SESSIONS}")
     os.kill(backend, signal.SIGSTOP)
     try:
         world.shop.accrue(customer)
