@@ -76,7 +76,6 @@ def configure(
         processors=[_drop_below_threshold, *_common(), _as_json if as_json else _console(out)],
         wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
         logger_factory=_factory(out, as_json),
-        cache_logger_on_first_use=True,
     )
     _route_standard_logging(out, as_json)
     set_levels(level, levels or {})

@@ -12,6 +12,7 @@ test drops one or changes what it may do, and on a server that is not ours they 
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import shutil
@@ -24,10 +25,12 @@ from urllib.parse import quote, urlencode
 
 import psycopg
 import pytest
+import structlog
 from pytest_postgresql import factories
 from pytest_postgresql.executors import NoopExecutor
 from pytest_postgresql.janitor import DatabaseJanitor
 
+from outbox_worker import logs
 from outbox_worker.demo.postgres import PostgresServer
 from outbox_worker.errors import DatabaseUnavailable
 
@@ -87,6 +90,17 @@ class Coordinates(NoopExecutor):
             maintenance_dbname=self.maintenance_dbname,
             as_template=True,
         )
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A command that a test runs in its own process sets logging up, for a stream that ends with the test."""
+    handlers, level = logging.root.handlers[:], logging.root.level
+    monkeypatch.setattr(logs, "_stream", None)
+    yield
+    structlog.reset_defaults()
+    logging.root.handlers[:] = handlers
+    logging.root.setLevel(level)
 
 
 @pytest.fixture(scope="session")
