@@ -22,7 +22,7 @@ from tests.benchmarks.scenarios import Scenario, catalogue
 from tests.benchmarks.scenarios.bulk_load import BulkLoad
 from tests.benchmarks.scenarios.catalogue import KINDS, NAMES, Sizes, scenarios
 from tests.benchmarks.scenarios.customer_sync import CustomerSync
-from tests.benchmarks.scenarios.drain import TRANSACTIONS_MAX, Drain
+from tests.benchmarks.scenarios.drain import Drain
 from tests.benchmarks.scenarios.held_snapshot import HeldSnapshot
 from tests.benchmarks.scenarios.host_inserts import PER_S, HostInserts
 from tests.benchmarks.scenarios.host_latency import HostLatency
@@ -43,7 +43,9 @@ def test_a_drain_delivers_everything_once_in_few_transactions(server: Server, tm
     with closing(World(server, tmp_path)) as world:
         figures = drain.measure(world, load(OURS))
     assert figures["requests"] == 1
-    assert figures["transactions"] <= 2 * TRANSACTIONS_MAX  # a few hundred events have little to share
+    # A few hundred events have little to share, and what a process asks as time passes counts too; how few transactions a
+    # backlog takes is a promise of the relay's own tests.
+    assert figures["transactions"] < 1
     assert figures["per_s"] > 0
 
 
