@@ -43,8 +43,8 @@ def test_a_drain_delivers_everything_once_in_few_transactions(server: Server, tm
     with closing(World(server, tmp_path)) as world:
         figures = drain.measure(world, load(OURS))
     assert figures["requests"] == 1
-    # A few hundred events have little to share, and what a process asks as time passes counts too; how few transactions a
-    # backlog takes is a promise of the relay's own tests.
+    # A few hundred events have little to share, and what a process asks as time passes counts too; how few
+    # transactions a backlog takes is a promise of the relay's own tests.
     assert figures["transactions"] < 1
     assert figures["per_s"] > 0
 
