@@ -4,7 +4,8 @@
     ├── ConfigurationError       78  a setting is missing, unknown or contradicts another (EX_CONFIG)
     ├── SchemaMismatch           78  the database schema is not the one this version works with
     ├── DatabaseUnavailable      69  the database cannot be reached, and this command cannot wait (EX_UNAVAILABLE)
-    │   └── TurnRefused          70  the database answers, and refuses what the relay asks of it again and again
+    │   ├── TurnRefused          70  the database answers, and refuses what the relay asks of it again and again
+    │   └── TurnUndone           69  it undid what the relay asked, for another session's sake: asked again, it is done
     ├── InBoostUnavailable       69  InBoost cannot be reached, and this command cannot wait
     ├── VerdictFailed             1  the demo found something lost, doubled or out of order
     ├── NothingMatched            1  what a person asked for is not there, so nothing was shown or done
@@ -48,6 +49,10 @@ class TurnRefused(DatabaseUnavailable):
     """Say what the database has against it."""
 
     exit_status = 70
+
+
+class TurnUndone(DatabaseUnavailable):
+    """Say what the turn collided with."""
 
 
 class InBoostUnavailable(OutboxWorkerError):

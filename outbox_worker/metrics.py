@@ -55,6 +55,10 @@ turns_refused = Counter(
     "outbox_worker_turns_refused_total",
     "How often the database refused what the relay asked of it, though the connection stood.",
 )
+turns_undone = Counter(
+    "outbox_worker_turns_undone_total",
+    "How often the database undid what the relay asked of it for another session's sake, a deadlock mostly.",
+)
 database_up = Gauge("outbox_worker_database_up", "1 while the relay is connected to the database.")
 build_info = Gauge("outbox_worker_build_info", "1, with the version that runs.", ["version"])
 

@@ -11,6 +11,10 @@ What a crash leaves, line by line:
     during the commit           one of the two; a worker that lives on releases, when it is back, the claims that it
                                 knows nothing of (it never sent them) and concludes again (the fence makes that
                                 harmless)
+    after it was undone         (a deadlock that PostgreSQL broke at our expense) the same as before it commits: the
+                                claims of what was over stand, nothing new was claimed, so nothing new is sent. Only
+                                the doorbell's lock, which is the session's, outlives the transaction: `begin_again`
+                                lets it go before it is asked for once more, for it would be held twice
 
 Locks, in this order: claim rows of concluded lanes, their delivery rows, destination rows, delivery rows to be claimed
 (those locked by others are skipped), new claim rows. No statement waits for a lock that accounting holds.
@@ -29,7 +33,7 @@ from outbox_worker.database import encoding, schema, statements
 from outbox_worker.database.options import ENCODING, options
 from outbox_worker.database.pipeline import Pipeline
 from outbox_worker.database.turns import Answer, Terms, Turn
-from outbox_worker.errors import DatabaseUnavailable, TurnRefused
+from outbox_worker.errors import DatabaseUnavailable, TurnRefused, TurnUndone
 from outbox_worker.records import Claim
 
 CHANNEL = "outbox"
@@ -61,6 +65,8 @@ KEEPALIVE = {
 }
 # All of these pass by themselves. A server that has become a standby is one: after a fail-over the URL leads elsewhere.
 PASSING = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.ReadOnlySqlTransaction)
+# The server rolled the transaction back and says that the same again will do; the connection stands.
+UNDONE = (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure)
 
 
 class Outbox:
@@ -139,11 +145,16 @@ class Outbox:
         with _explained():
             self._piped.send(batch)
 
+    def begin_again(self, turn: Turn) -> None:
+        """Send a turn off once more that was undone."""
+        turn.disarm = turn.disarm or turn.arm
+        self.begin(turn)
+
     def answer(self) -> Answer | None:
         """Read what the socket holds: the answer to the turn, if it is whole; whether the doorbell rang.
 
         Raises DatabaseUnavailable; then it is not known whether the turn took effect, and it is to be made again. With
-        TurnRefused it had none.
+        TurnRefused and TurnUndone it had none; after the latter the connection may be used.
         """
         with _explained():
             rows = self._piped.receive()
@@ -196,6 +207,8 @@ def _explained() -> Iterator[None]:
     """Tell what passes by itself from what the database has against what it is asked."""
     try:
         yield
+    except UNDONE as error:
+        raise TurnUndone(str(error).strip()) from None
     except PASSING as error:
         raise DatabaseUnavailable(str(error).strip()) from None
     except psycopg.Error as error:

@@ -33,7 +33,7 @@ class Pipeline:
         self._connection = connection
         self._link = connection.pgconn
         self._prepared: set[str] = set()
-        self._expected: list[str] = []  # names of the statements that have not been answered yet
+        self._expected: list[tuple[str, bool]] = []  # names not answered yet, and whether of a plan or of rows
         self._rows: dict[str, list[Row]] = {}
         self._error: psycopg.Error | None = None
         self.is_under_way = False
@@ -68,11 +68,10 @@ class Pipeline:
         name = statement.name.encode()
         if statement.name not in self._prepared:
             self._link.send_prepare(name, statement.text.encode())
-            self._prepared.add(statement.name)
-            self._expected.append("")
+            self._expected.append((statement.name, True))
         parameters = [parameter.encode() for parameter in statement.parameters]
         self._link.send_query_prepared(name, parameters, result_format=pq.Format.BINARY)
-        self._expected.append(statement.name)
+        self._expected.append((statement.name, False))
 
     def _flush(self) -> None:
         # Reads too while the server does not take more: it may be waiting for us to read.
@@ -83,8 +82,10 @@ class Pipeline:
 
     def _take(self, result: pq.abc.PGresult) -> None:
         # What fails when the batch commits is answered after its last statement.
-        name = self._expected.pop(0) if self._expected else ""
-        if result.status == pq.ExecStatus.TUPLES_OK:
+        name, is_plan = self._expected.pop(0) if self._expected else ("", False)
+        if is_plan and result.status == pq.ExecStatus.COMMAND_OK:
+            self._prepared.add(name)  # what stands behind a failure is not even parsed
+        elif result.status == pq.ExecStatus.TUPLES_OK:
             transformer = Transformer(self._connection)
             transformer.set_pgresult(result)
             self._rows[name] = transformer.load_rows(0, result.ntuples, tuple)

@@ -72,6 +72,11 @@ class Backlog:
         if conclusion.verdict.standing is not Standing.UNSAID:
             self._verdicts.setdefault(destination.name, []).append(conclusion.verdict)
 
+    @property
+    def unclaimed_count(self) -> int:
+        """How many deliveries the turn before was to claim and did not."""
+        return len(self._unclaimed)
+
     def look_again(self) -> None:
         """It rang and nothing new was found: something old was released, or is due sooner than was known."""
         for destination in self._destinations.values():

@@ -12,7 +12,7 @@ from typing import Any
 
 from outbox_worker import metrics
 from outbox_worker.database.turns import DestinationNote
-from outbox_worker.errors import DatabaseUnavailable, TurnRefused
+from outbox_worker.errors import DatabaseUnavailable, TurnRefused, TurnUndone
 from outbox_worker.logs import Level, WideLog
 from outbox_worker.records import Action, Conclusion, Outcome
 
@@ -119,6 +119,11 @@ class Journal:
             error=str(error),
             remedy="see what the error names (a right, a trigger, a column); the worker tries again, and restarts",
         )
+
+    def turn_undone(self, error: TurnUndone) -> None:
+        """The database undid a turn, mostly to break a deadlock; the worker makes it again."""
+        metrics.turns_undone.inc()
+        self._say("warning", "turn undone", error=str(error), remedy="nothing: the worker makes it again by itself")
 
     def database_back(self) -> None:
         """The connection is there."""

@@ -12,7 +12,8 @@ A claim is committed before its request leaves, and only what will leave at once
 exactly what may have been sent. No HTTP while a transaction is open.
 
 When the database is lost, nothing new is sent; what is in flight is awaited, and its conclusions are kept until they
-can be written. Whatever was read before is read again.
+can be written. Whatever was read before is read again. A turn that the database undid for another session's sake (a
+deadlock) is no loss: the same turn is made again.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from __future__ import annotations
 import hashlib
 import selectors
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from math import inf
@@ -30,7 +31,7 @@ from typing import Any, Protocol
 
 from outbox_worker.database.outbox import Outbox
 from outbox_worker.database.turns import Answer, DestinationNote, Turn
-from outbox_worker.errors import DatabaseUnavailable, TurnRefused, Unsendable
+from outbox_worker.errors import DatabaseUnavailable, TurnRefused, TurnUndone, Unsendable
 from outbox_worker.inboost.profile import Profile
 from outbox_worker.inboost.wire import Wire
 from outbox_worker.records import Claim, Conclusion
@@ -46,6 +47,7 @@ SURVEY_EVERY_S = 2.0
 SETTLE_AFTER_LOSS_S = 2.0  # after a lost connection, others may be about to conclude what is theirs
 TURN_MAX_S = 70.0  # beyond the statement time-out: the server hangs, or the way to it was cut without a word
 STOP_WITHOUT_DATABASE_S = 5.0  # how long a stop waits for a database to write its last conclusions to
+UNDONE_MAX = 5  # times in a row that a turn is made again at once; then it is as if the database were lost
 REFUSALS_MAX = 10  # turns that the database refuses, after which the process ends: what is wrong may be its own state
 REFUSALS_APART_S = 60.0  # a refusal so long after the one before is the first again
 STOP_LOOK_S = 0.5  # how often a stop looks whether it waits in vain
@@ -78,6 +80,9 @@ class Journal(Protocol):
     def turn_refused(self, error: TurnRefused) -> None:
         """The database answered, and would not do what it was asked."""
 
+    def turn_undone(self, error: TurnUndone) -> None:
+        """The database undid a turn for another session's sake; it is made again."""
+
     def database_back(self) -> None:
         """It is there again."""
 
@@ -90,6 +95,7 @@ class Asked:
     began_s: float
     idle: bool  # nothing that was known could be done
     looks: bool
+    undone_count: int = 0
 
 
 class Relay:
@@ -225,16 +231,29 @@ class Relay:
             if answer is not None and self._asked is not None:
                 asked, self._asked = self._asked, None
                 self._take_in(asked, answer, monotonic())
+        except TurnUndone as error:
+            self._ask_again(error)
         except DatabaseUnavailable as error:
             self._lose(error)
+
+    def _ask_again(self, error: TurnUndone) -> None:
+        """Make an undone turn again: all that it says still holds. Every deadlock has waited before it is found."""
+        if self._asked is None or self._asked.undone_count >= UNDONE_MAX:
+            return self._lose(error)
+        self._journal.turn_undone(error)
+        self._asked = replace(self._asked, began_s=monotonic(), undone_count=self._asked.undone_count + 1)
+        try:
+            self._outbox.begin_again(self._asked.turn)
+        except DatabaseUnavailable as lost:
+            self._lose(lost)
 
     def _take_in(self, asked: Asked, answer: Answer, now_s: float) -> None:
         turn = asked.turn
         self._answered = True
         self._in_flight.update((claim.lane, claim.claim_id) for claim in answer.claims)
-        if len(turn.candidates) > len(answer.claims):
-            self._journal.unclaimed(len(turn.candidates) - len(answer.claims))
         new = self._backlog.take_in(turn, answer, asked.began_s, now_s)
+        if self._backlog.unclaimed_count:
+            self._journal.unclaimed(self._backlog.unclaimed_count)
         for claim in answer.claims:
             self._send(claim, asked.began_s + self._request_timeout_s)
         if asked.looks and self._doorbell.heed(turn, answer, now_s, idle=asked.idle and not new):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from time import monotonic
 from uuid import UUID, uuid4
@@ -16,7 +17,7 @@ from outbox_worker import configuration
 from outbox_worker.configuration import assembly
 from outbox_worker.database.outbox import Outbox
 from outbox_worker.database.turns import Answer, DestinationNote, Look, Terms, Turn
-from outbox_worker.errors import DatabaseUnavailable, TurnRefused
+from outbox_worker.errors import DatabaseUnavailable, TurnRefused, TurnUndone
 from outbox_worker.inboost.operations import DELIVERIES
 from outbox_worker.records import Action, Conclusion, Outcome, Verdict
 from outbox_worker.runtime import relay as relay_module
@@ -41,6 +42,7 @@ class Silence:
     def round_over(self) -> None: ...
     def database_lost(self, *_: object) -> None: ...
     def turn_refused(self, *_: object) -> None: ...
+    def turn_undone(self, *_: object) -> None: ...
     def database_back(self) -> None: ...
 
 
@@ -130,6 +132,30 @@ def test_what_is_new_is_claimed_by_the_turn_that_finds_it(
     forgetful.look_count = 0
     run_until(relay, lambda: world.claims())
     assert forgetful.look_count == 1
+
+
+def test_what_a_turn_finds_and_claims_does_not_hide_what_it_was_to_claim_and_did_not(
+    world: World, relay: Relay, forgetful: type[ForgetfulOutbox], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: list[int] = []
+    taken_away: list[int] = []
+    monkeypatch.setattr(Silence, "unclaimed", lambda _, number: counted.append(number))
+    begin = ForgetfulOutbox.begin
+    one, *others = world.shop.customers(4)
+
+    def take_away_and_begin(outbox: ForgetfulOutbox, turn: Turn) -> None:
+        if turn.candidates and turn.fresh and not taken_away:
+            taken_away.extend(due.delivery_id for due in turn.candidates)
+            world.do("delete from outbox.delivery where delivery_id = any (%s)", taken_away)
+            for other in others:
+                world.shop.accrue(other)
+        begin(outbox, turn)
+
+    monkeypatch.setattr(forgetful, "begin", take_away_and_begin)
+    for _ in range(3):
+        world.shop.accrue(one)
+    run_until(relay, lambda: taken_away and is_done(world))
+    assert sum(counted) == len(taken_away)
 
 
 @pytest.mark.long
@@ -227,6 +253,47 @@ def test_a_turn_that_is_refused_again_and_again_ends_the_relay_and_nothing_is_se
     with pytest.raises(TurnRefused, match="no space left on device"):
         run_until(relay, lambda: False)
     assert world.request_count() == 0 and world.claims() == []
+
+
+def die_of_deadlock(world: World, session: psycopg.Connection, turn: Callable[[], object]) -> None:
+    """Have a turn that concludes wait for a delivery whose holder then asks for the claim; `session` holds it.
+
+    The relay's session is the one that PostgreSQL sacrifices: the other would look for a deadlock after an hour only.
+    """
+    session.execute("set deadlock_timeout = '1h'")
+    session.execute("begin")
+    assert session.execute("select from outbox.delivery for update").rowcount
+    turn()
+    with ThreadPoolExecutor(1) as beside:
+        beside.submit(session.execute, "select from outbox.claim for update").result(30)
+    session.execute("rollback")
+
+
+def is_waiting_for_a_lock(world: World) -> bool:
+    return bool(world.rows(f"select {SESSIONS} and wait_event_type = 'Lock'"))
+
+
+def test_a_turn_that_dies_of_a_deadlock_is_made_again_on_the_same_connection(
+    world: World, relay: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undone: list[TurnUndone] = []
+    monkeypatch.setattr(relay_module, "WAIT_MAX_S", 0.05)
+    monkeypatch.setattr(Silence, "turn_undone", lambda _, error: undone.append(error))
+    monkeypatch.setattr(Silence, "database_lost", lambda _, error: pytest.fail(f"the database was lost: {error}"))
+    world.inboost.put_faults("*:barrier:point=acted,count=2")
+    world.shop.accrue(world.shop.customer())
+    run_until(relay, lambda: world.held("acted") == 2)
+
+    def conclude() -> None:
+        world.release()
+        run_until(relay, lambda: is_waiting_for_a_lock(world))
+
+    with psycopg.connect(world.database_url, autocommit=True) as session:
+        die_of_deadlock(world, session, conclude)
+    run_until(relay, lambda: is_done(world))
+    assert len(undone) == 1 and "deadlock detected" in str(undone[0])
+    assert world.request_count() == 2
+    assert world.attempts("accrual_webhook") == world.attempts("set_bonus_balance") == [ACCEPTED]
 
 
 def test_a_turn_that_is_never_answered_is_given_up(world: World, relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -336,6 +403,30 @@ def test_what_fails_while_a_failing_destination_rests_does_not_lengthen_its_rest
     states = {state.destination: state for state in turned(world, outbox, Turn(notes=[late])).destinations}
     assert states["api"].failure_count == 5
     assert 10 < states["api"].rest_s <= 20
+
+
+def test_a_turn_undone_by_a_deadlock_leaves_no_second_hold_on_the_doorbell(world: World, outbox: Outbox) -> None:
+    """The lock is the session's and outlives the transaction; what stands behind the failure was never parsed."""
+    world.shop.accrue(world.shop.customer())
+    [due, *_] = turned(world, outbox, Turn(looks=[Look("accrual_hook", 0, 9)])).found["accrual_hook"]
+    [claim] = turned(world, outbox, Turn(candidates=[due])).claims
+    conclusion = Conclusion(claim, Outcome.IN_DOUBT, Verdict(Action.HOLD, reason="in doubt"), None)
+    turn = Turn(conclusions=[conclusion], arm=True, rereads=[claim.lane])
+    with psycopg.connect(world.database_url, autocommit=True) as session:
+
+        def begin() -> None:
+            outbox.begin(turn)
+            world.until(lambda: is_waiting_for_a_lock(world), "the turn to wait")
+
+        die_of_deadlock(world, session, begin)
+    with pytest.raises(TurnUndone, match="deadlock detected"):
+        world.until(outbox.answer, "the end of the turn")
+    assert world.states() == {"pending": 2} and len(world.claims()) == 1, "something of it took effect"
+    outbox.begin_again(turn)
+    assert world.until(outbox.answer, "the answer").armed
+    assert world.states() == {"pending": 1, "held": 1}
+    turned(world, outbox, Turn(disarm=True))
+    assert world.rows("select from pg_locks where locktype = 'advisory' and mode = 'ExclusiveLock'") == []
 
 
 def test_a_ring_that_arrives_with_the_answer_to_a_turn_is_heard(world: World, outbox: Outbox) -> None:
