@@ -38,15 +38,16 @@ from tests.benchmarks.world import Server, World
 FEW = host.Amount(each=5)
 
 
-def test_a_drain_delivers_everything_once_in_few_transactions(server: Server, tmp_path: Path) -> None:
+def test_a_drain_delivers_everything_once(server: Server, tmp_path: Path) -> None:
+    """How many transactions it takes is measured and not bounded here: answers that come one by one take a turn each.
+
+    `tests/runtime/test_relay.py` has the promise: however many have come, they are one transaction.
+    """
     drain = Drain(500, receiver=Stamper)
     with closing(World(server, tmp_path)) as world:
         figures = drain.measure(world, load(OURS))
     assert figures["requests"] == 1
-    # A few hundred events have little to share, and what a process asks as time passes counts too; how few
-    # transactions a backlog takes is a promise of the relay's own tests.
-    assert figures["transactions"] < 1
-    assert figures["per_s"] > 0
+    assert min(figures["transactions"], figures["per_s"]) > 0
 
 
 class Ours(OutboxWorker):
