@@ -69,8 +69,14 @@ def run(configuration_file: Path | None) -> None:
             monitoring=monitoring.url,
         )
         status_line.start()
-        rounds.start()
-        Supervisor(relay, assembly.selector, heartbeat, lambda: _reload(reloading, rounds, log), rounds.stop).run()
+        Supervisor(
+            relay,
+            assembly.selector,
+            heartbeat,
+            lambda: _reload(reloading, rounds, log),
+            on_calm=rounds.start,
+            on_stop=rounds.stop,
+        ).run()
         rounds.join()
         log.info("stopped", worker=str(assembly.worker))
     finally:

@@ -77,6 +77,10 @@ class Backlog:
         """How many deliveries the turn before was to claim and did not."""
         return len(self._unclaimed)
 
+    def abandon(self, claim: Claim) -> None:
+        """A claim is given back unsent, as the connection was lost; what is known of its lane is forgotten with it."""
+        self._of_lane.pop(claim.lane).in_flight -= 1
+
     def look_again(self) -> None:
         """It rang and nothing new was found: something old was released, or is due sooner than was known."""
         for destination in self._destinations.values():

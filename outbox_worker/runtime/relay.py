@@ -9,7 +9,8 @@ The turn does not wait for the database any more than a request waits for InBoos
 transfers go on, and what they bring is for the next turn.
 
 A claim is committed before its request leaves, and only what will leave at once is claimed; so a crash leaves in doubt
-exactly what may have been sent. No HTTP while a transaction is open.
+exactly what may have been sent. No HTTP while a transaction is open. A round sends a part of what was claimed, so that
+PostgreSQL is at the next turn while the rest leaves; with many requests on their way one turn serves many answers.
 
 When the database is lost, nothing new is sent; what is in flight is awaited, and its conclusions are kept until they
 can be written. Whatever was read before is read again. A turn that the database undid for another session's sake (a
@@ -20,6 +21,7 @@ from __future__ import annotations
 
 import hashlib
 import selectors
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -51,6 +53,9 @@ UNDONE_MAX = 5  # times in a row that a turn is made again at once; then it is a
 REFUSALS_MAX = 10  # turns that the database refuses, after which the process ends: what is wrong may be its own state
 REFUSALS_APART_S = 60.0  # a refusal so long after the one before is the first again
 STOP_LOOK_S = 0.5  # how often a stop looks whether it waits in vain
+SEND_MAX = 32  # requests that one round sends: meanwhile answers to earlier ones come, and a turn is under way
+GATHER_MAX = 32  # with more requests on their way than this, a turn waits for as many conclusions,
+GATHER_S = 0.004  # or until the one before began so long ago: a transaction for each answer is a burden on accounting
 
 
 class Journal(Protocol):
@@ -136,10 +141,12 @@ class Relay:
         self._given_up: TurnRefused | None = None
         self._over: list[Conclusion] = []  # concluded, not yet written down
         self._in_flight: dict[int, int] = {}  # lanes and their claims
+        self._unsent: deque[tuple[Claim, float]] = deque()  # of these, what is about to be sent, and its deadline
         self._survey_at_s = 0.0  # when to look for the claims of other workers
         self._take_over_at_s = inf  # when the oldest of them is overdue
         self._stop_at_s = inf
         self._asked: Asked | None = None  # the turn under way
+        self._began_s = 0.0  # when the last turn began
         self._connected_at_s = 0.0
         self._lost_at_s = 0.0
         self._was_lost = False
@@ -170,6 +177,11 @@ class Relay:
         return self._connected and self._answered and self._caught_up
 
     @property
+    def is_idle(self) -> bool:
+        """Whether the database has said what waits, and nothing that is known could be done now."""
+        return self.is_ready and not self._in_flight and self._backlog.is_idle(monotonic())
+
+    @property
     def is_stopping(self) -> bool:
         """Whether it was told to stop."""
         return self._stop_at_s < inf
@@ -182,6 +194,7 @@ class Relay:
         """
         if self._given_up is not None:
             raise self._given_up
+        self._send_claimed()
         try:
             self._conclude_finished()
             self._begin_turn(monotonic())
@@ -208,7 +221,7 @@ class Relay:
     def _begin_turn(self, now_s: float) -> None:
         if self._asked is not None and now_s > self._asked.began_s + TURN_MAX_S:
             raise DatabaseUnavailable(f"no answer for {TURN_MAX_S:.0f} s")
-        if self._asked is not None or not self._is_connected(now_s):
+        if self._asked is not None or not self._is_connected(now_s) or self._is_gathering(now_s):
             return
         self._take_over(now_s)
         turn = Turn(conclusions=self._over, survey_but=self._known_lanes() if now_s >= self._survey_at_s else None)
@@ -220,9 +233,15 @@ class Relay:
         if looks and (self._outbox.rang or (idle and not turn.arm)):
             self._journal.woken("doorbell" if self._outbox.rang else "poll")
         self._over, self._outbox.rang = [], False
+        self._began_s = now_s
         self._asked = Asked(turn, now_s, idle, looks)
         self._outbox.begin(turn)
         self._hear()
+
+    def _is_gathering(self, now_s: float) -> bool:
+        """Tell whether a turn is to wait for more that is over, as more soon will be."""
+        is_busy = len(self._in_flight) > GATHER_MAX > len(self._over)
+        return is_busy and now_s < self._began_s + GATHER_S
 
     def _hear(self, *_event: int) -> None:
         """Read what the database says: the answer to the turn, a ring, or nothing more, ever."""
@@ -254,8 +273,9 @@ class Relay:
         new = self._backlog.take_in(turn, answer, asked.began_s, now_s)
         if self._backlog.unclaimed_count:
             self._journal.unclaimed(self._backlog.unclaimed_count)
-        for claim in answer.claims:
-            self._send(claim, asked.began_s + self._request_timeout_s)
+        deadline_s = asked.began_s + self._request_timeout_s
+        self._unsent.extend((claim, deadline_s) for claim in answer.claims)
+        self._send_claimed()
         if asked.looks and self._doorbell.heed(turn, answer, now_s, idle=asked.idle and not new):
             self._backlog.look_again()
         if turn.survey_but is not None:
@@ -266,6 +286,10 @@ class Relay:
             self._journal.noted(note)
         if self._doorbell.suspects_company() and self._outbox.somebody_sleeps():
             self._doorbell.sleep_beside(now_s)
+
+    def _send_claimed(self) -> None:
+        for _ in range(min(len(self._unsent), SEND_MAX)):
+            self._send(*self._unsent.popleft())
 
     def _send(self, claim: Claim, deadline_s: float) -> None:
         now = datetime.now(UTC)
@@ -286,14 +310,15 @@ class Relay:
 
     def _timeout_s(self, now_s: float) -> float:
         """Return how long there is nothing to do."""
-        if self._is_finished():
+        if self._unsent or self._is_finished():
             return 0.0
         wire_s, wait_s = self._wire.timeout(), STOP_LOOK_S if self.is_stopping else WAIT_MAX_S
         due_s = now_s + (wait_s if wire_s is None else min(wire_s, wait_s))
         if not self._connected:
             due_s = min(due_s, self._connect_at_s)
         elif self._asked is None:
-            due_s = min(due_s, self._when_a_turn_is_due(now_s))
+            turn_s = self._began_s + GATHER_S if self._is_gathering(now_s) else self._when_a_turn_is_due(now_s)
+            due_s = min(due_s, turn_s)
         return max(due_s - now_s, 0.0)
 
     def _when_a_turn_is_due(self, now_s: float) -> float:
@@ -365,6 +390,10 @@ class Relay:
         if self._asked is not None:
             self._over = self._asked.turn.conclusions + self._over
             self._asked = None
+        for claim, _ in self._unsent:  # the next connection releases them, as claims that nobody knows of
+            del self._in_flight[claim.lane]
+            self._backlog.abandon(claim)
+        self._unsent.clear()
         self._backlog.forget(set(self._in_flight))
         self._doorbell.forget()
         self._outbox.close()

@@ -81,7 +81,9 @@ def forgetful(monkeypatch: pytest.MonkeyPatch) -> type[ForgetfulOutbox]:
 @pytest.fixture
 def relay(world: World, forgetful: type[ForgetfulOutbox]) -> Iterator[Relay]:
     assembled = assembly.assemble(
-        configuration.load(world.configure("relay", {"relay.slots": 32, "relay.poll_interval": 60}))
+        configuration.load(
+            world.configure("relay", {"relay.slots": 32, "relay.poll_interval": 60, "inboost.request_timeout": 10})
+        )
     )
     yield assembled.relay
     assembled.relay.stop()
@@ -309,6 +311,45 @@ def test_a_turn_that_dies_of_a_deadlock_is_made_again_on_the_same_connection(
     assert len(undone) == 1 and "deadlock detected" in str(undone[0])
     assert world.request_count() == 2
     assert world.attempts("accrual_webhook") == world.attempts("set_bonus_balance") == [ACCEPTED]
+
+
+def test_what_has_not_left_when_the_database_is_lost_is_given_back(
+    world: World, relay: Relay, forgetful: type[ForgetfulOutbox], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known: list[int] = []
+    opened = ForgetfulOutbox.open
+    monkeypatch.setattr(forgetful, "open", lambda outbox, ids: known.extend(ids) or opened(outbox, ids))
+    monkeypatch.setattr(relay_module, "SEND_MAX", 1)
+    run_until(relay, lambda: relay.is_ready)
+    world.inboost.put_faults("*:barrier:point=acted,count=20")
+    for customer in world.shop.customers(10):
+        world.shop.accrue(customer)
+    run_until(relay, lambda: len(world.claims()) == 20)
+    world.rows(f"select pg_terminate_backend(pid) {SESSIONS}")
+    run_until(relay, lambda: known)
+    assert len(known) < 20, "what was sent is known, what was not is given back"
+    world.inboost.put_faults()
+    world.release()
+    run_until(relay, lambda: is_done(world))
+    assert world.request_count() == 20
+    assert_settled(world)
+
+
+def test_with_many_requests_on_their_way_answers_are_written_down_together(
+    world: World, relay: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay_module, "GATHER_S", 60)
+    run_until(relay, lambda: relay.is_ready)
+    world.inboost.put_faults("*:barrier:point=acted,count=34")
+    for customer in world.shop.customers(32):
+        world.shop.accrue(customer)
+    run_until(relay, lambda: world.effect_count() == 64)
+    begun_s = monotonic()
+    run_until(relay, lambda: monotonic() > begun_s + 0.3)
+    assert not world.rows("select from outbox.attempt")
+    world.release()
+    run_until(relay, lambda: is_done(world))
+    assert_settled(world)
 
 
 def test_a_turn_that_is_never_answered_is_given_up(world: World, relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:

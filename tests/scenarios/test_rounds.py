@@ -46,6 +46,16 @@ def test_a_worker_runs_its_rounds_and_what_no_trigger_caught_is_delivered(world:
     assert worker.lines()[-1]["event"] == "stopped"
 
 
+def test_rounds_begin_when_what_had_piled_up_is_delivered(world: World) -> None:
+    world.inboost.put_faults("accrual_webhook:barrier:point=acted,count=1")
+    world.shop.accrue(world.shop.customer())
+    worker = world.start(WITH_ROUNDS | {"inboost.request_timeout": 60})
+    world.until_held("acted", 1)
+    assert companion(worker) is None
+    world.release()
+    world.until(lambda: companion(worker), "the rounds to begin")
+
+
 def test_a_worker_that_is_killed_leaves_no_process_behind_and_its_run_is_repeated_by_another(world: World) -> None:
     with world.gate("outbox.capture_failure", "update"):  # the last thing that the round does
         worker = world.start(WITH_ROUNDS)
