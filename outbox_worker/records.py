@@ -45,6 +45,7 @@ class Claim(msgspec.Struct, frozen=True):
     recorded_at: datetime
     tries: int  # earlier attempts that counted against the retry timetable
     misses: int  # look-ups that did not find it, so far
+    phone: str | None = None  # E.164, under which InBoost knows the buyer, where the event has contact data
 
 
 class Request(msgspec.Struct, frozen=True):

@@ -38,6 +38,7 @@ set local role outbox_owner;
 \ir install/fact_number.sql
 \ir install/delivery_state.sql
 \ir install/delivery.sql
+\ir install/addressee.sql
 \ir install/claim_id.sql
 \ir install/claim.sql
 \ir install/attempt.sql
@@ -49,6 +50,8 @@ set local role outbox_owner;
 \ir install/capture_failure.sql
 \ir install/lane_of.sql
 \ir install/ring_doorbell.sql
+\ir install/ring_identification.sql
+\ir install/await_identity.sql
 \ir install/record_event.sql
 \ir install/record_capture_failure.sql
 \ir install/erase_events.sql

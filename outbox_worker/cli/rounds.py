@@ -16,7 +16,7 @@ import click
 from outbox_worker import configuration, logs
 from outbox_worker.cli import options, output
 from outbox_worker.configuration import Configuration
-from outbox_worker.configuration.assembly import ASKS_INBOOST, rounds_of
+from outbox_worker.configuration.assembly import ASKS_INBOOST, identification, rounds_of
 from outbox_worker.database import acts
 from outbox_worker.database import rounds as database
 from outbox_worker.database.acts import Deed
@@ -137,14 +137,20 @@ def resume(**words: Any) -> None:
 @rounds.command(hidden=True)
 @options.configuration_option
 def serve(configuration_file: Path | None) -> None:
-    """Run rounds when they are due, until standard input is closed. `outbox-worker run` starts this itself."""
+    """Run rounds when they are due, and identify orders, until standard input is closed.
+
+    `outbox-worker run` starts this itself.
+    """
     settings = configuration.load(configuration_file)
     logs.configure(settings.log.format, settings.log.level, levels=settings.log.levels)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is for the worker, which tells us
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda number, frame: stop.set())
     end_with_parent(stop)
+    identifies = threading.Thread(target=identification(settings, stop).run, name="identification")
+    identifies.start()
     Rounds(rounds_of(settings), settings.database.conninfo, stop).run()
+    identifies.join()
 
 
 @contextmanager

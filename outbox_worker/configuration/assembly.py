@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 from selectors import BaseSelector
+from threading import Event
 from uuid import UUID, uuid4
 
 from outbox_worker.configuration.customers import (
     can_list,
     creates_clients,
     customer_sync_round,
+    link_terms,
     unknown_clients_round,
 )
 from outbox_worker.configuration.model import Configuration
@@ -30,6 +32,7 @@ from outbox_worker.runtime.backlog import Backlog
 from outbox_worker.runtime.doorbell import Doorbell
 from outbox_worker.runtime.expiry_notice import ExpiryNotice
 from outbox_worker.runtime.housekeeping import Housekeeping
+from outbox_worker.runtime.identification import Identification, IdentificationTerms
 from outbox_worker.runtime.journal import Journal
 from outbox_worker.runtime.judge import Flight, Judge
 from outbox_worker.runtime.reconciliation import reconciliation_round
@@ -117,6 +120,12 @@ def rounds_of(configuration: Configuration) -> list[Round]:
         daily = Daily(rounds.housekeeping.at, rounds.time_zone)
         found.append(Round("housekeeping", daily, Housekeeping(conninfo, rounds.housekeeping.keep)))
     return found if rounds.enabled else []
+
+
+def identification(configuration: Configuration, stop: Event) -> Identification:
+    """Return what finds out whose orders with contact data are."""
+    terms = IdentificationTerms(configuration.inboost.phone_region, link_terms(configuration))
+    return Identification(configuration.database.conninfo, terms, stop)
 
 
 def expiry_notice(configuration: Configuration) -> ExpiryNotice:

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, func, select, true, tuple_
+from sqlalchemy import ColumnElement, CompoundSelect, Connection, Select, and_, func, select, true, tuple_
 
 from outbox_worker.database import tables
 
@@ -136,13 +136,14 @@ def described() -> Select[Any]:
     ).select_from(delivery.join(event, event.c.event_id == delivery.c.event_id).outerjoin(claim, is_claimed))
 
 
-def lanes_of_events(event_ids: Sequence[str]) -> Select[Any]:
+def lanes_of_events(event_ids: Sequence[str]) -> CompoundSelect[Any]:
     """Select the lanes in which deliveries of these events can be: deliveries have no index of their events."""
-    event = tables.event.alias("named_event")
+    event, addressee = tables.event.alias("named_event"), tables.addressee.alias("named_addressee")
     customers = select(event.c.customer_id).where(event.c.event_id.in_(event_ids)).subquery()
-    return select(tables.lane_of(tables.destination.c.destination, customers.c.customer_id)).join_from(
+    of_customers = select(tables.lane_of(tables.destination.c.destination, customers.c.customer_id)).join_from(
         customers, tables.destination, true()
     )
+    return of_customers.union(select(addressee.c.lane).where(addressee.c.event_id.in_(event_ids)))
 
 
 def lanes_of_customer(customer_id: str) -> Select[Any]:

@@ -110,6 +110,8 @@ where destination.destination = now.destination
 # this statement began is then seen when the row is locked.
 # The open states come as a parameter, so that the planner cannot prove that the index of open deliveries would do: on
 # an empty table it is as cheap as the primary key, and the plan would outlive the emptiness.
+# Whom an order with contact data goes to was written down before it became pending. The text of the payload tells which
+# events have contact data, so that others cost no look-up.
 # Beside the heads that the relay names it takes what a look finds, as far as there is room: so what is new need not be
 # found by one turn and claimed by the next. Of a lane only the head passes; `union` lets it in once if it is both named
 # and found, for a claim that is returned twice would be sent twice.
@@ -191,7 +193,10 @@ with due as materialized (
 )
 select listed.claim_ids[array_position(listed.lanes, head.lane)], head.lane, head.delivery_id, head.attempt_count + 1,
        case head.state when 'pending' then 'send' else 'inquire' end, head.event_id, head.operation, head.destination,
-       event.payload::text, event.occurred_at, event.recorded_at, head.try_count, head.miss_count
+       event.payload::text, event.occurred_at, event.recorded_at, head.try_count, head.miss_count,
+       case when strpos(event.payload::text, '"contact_') > 0 then (
+           select addressee.phone from outbox.addressee addressee
+           where addressee.event_id = head.event_id and addressee.operation = head.operation) end
 from listed
 join head on head.lane = any (listed.lanes)
 join outbox.event event on event.event_id = head.event_id
@@ -283,7 +288,11 @@ with overdue as materialized (
 )
 select taken.claim_id, taken.lane, taken.delivery_id, taken.number, taken.purpose, delivery.event_id,
        delivery.operation, delivery.destination, event.payload::text, event.occurred_at, event.recorded_at,
-       delivery.try_count, delivery.miss_count, taken.claimed_at
+       delivery.try_count, delivery.miss_count,
+       case when strpos(event.payload::text, '"contact_') > 0 then (
+           select addressee.phone from outbox.addressee addressee
+           where addressee.event_id = delivery.event_id and addressee.operation = delivery.operation) end,
+       taken.claimed_at
 from taken
 join outbox.delivery delivery on delivery.lane = taken.lane and delivery.delivery_id = taken.delivery_id
 join outbox.event event on event.event_id = delivery.event_id

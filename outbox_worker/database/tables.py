@@ -72,6 +72,20 @@ delivery = Table(
     Column("miss_count", Integer),
     Column("reason", Text),
 )
+addressee = Table(
+    "addressee",
+    _metadata,
+    Column("event_id", Text, primary_key=True),
+    Column("operation", Text, primary_key=True),
+    Column("lane", BigInteger),
+    Column("delivery_id", BigInteger),
+    Column("customer_id", Text),
+    _instant("identified_at"),
+    Column("contact_id", BigInteger),
+    Column("phone", Text),
+    Column("chosen_as", Text),
+    _instant("chosen_at"),
+)
 claim = Table(
     "claim",
     _metadata,

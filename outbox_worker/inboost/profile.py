@@ -112,6 +112,8 @@ class Profile:
         identifier = self.event_id_prefix + claim.event_id
         values = body.read(claim.payload)
         self._add_envelope(values, claim, identifier, rendering.sources)
+        if claim.phone is not None:
+            values["phone"] = body.raw(claim.phone)
         self._read_phones(values, rendering.sources)
         path = rendering.template.fill(lambda ours: body.text_of(values.get(ours)))
         content = b"" if operation.method == "GET" else rendering.body(values)

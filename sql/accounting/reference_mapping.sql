@@ -35,9 +35,9 @@ from accounting.customer c;
 create or replace view integration.purchase as
 select p.purchase_id, p.customer_id, c.phone, p.purchased_at, p.total, p.currency,
        coalesce(b.accrued, 0.00) as bonus_accrued, coalesce(b.redeemed, 0.00) as bonus_redeemed,
-       coalesce(l.lines, '[]') as lines
+       coalesce(l.lines, '[]') as lines, p.contact_email, p.contact_phone
 from accounting.purchase p
-join accounting.customer c on c.customer_id = p.customer_id
+left join accounting.customer c on c.customer_id = p.customer_id
 left join lateral (
     select sum(e.amount) filter (where e.kind = 'accrual') as accrued,
            sum(e.amount) filter (where e.kind = 'redemption') as redeemed
@@ -87,13 +87,22 @@ where lot.kind = 'accrual';
 
 -- The facts as events: what the capture functions record, one by its key, and what reconciliation looks for among the
 -- events, all of a window of time. The key stays what it is in the accounting table, so that its index finds it.
+-- A purchase without a customer is an event where the buyer left contact data; whose it is, identify will say. The keys of
+-- contact data stand in the payload only where there are any, so that the other purchases need no second look.
 create or replace view integration.purchase_event as
 select 'purchase' as kind, p.purchase_id as source_id, p.customer_id,
-       json_build_object('purchase_id', p.purchase_id::text, 'purchased_at', p.purchased_at, 'phone', p.phone,
-                         'total', p.total, 'currency', p.currency, 'bonus_accrued', p.bonus_accrued,
-                         'bonus_redeemed', p.bonus_redeemed, 'lines', p.lines) as payload,
+       case when p.contact_email is null and p.contact_phone is null
+            then json_build_object('purchase_id', p.purchase_id::text, 'purchased_at', p.purchased_at, 'phone', p.phone,
+                                   'total', p.total, 'currency', p.currency, 'bonus_accrued', p.bonus_accrued,
+                                   'bonus_redeemed', p.bonus_redeemed, 'lines', p.lines)
+            else json_build_object('purchase_id', p.purchase_id::text, 'purchased_at', p.purchased_at, 'phone', p.phone,
+                                   'total', p.total, 'currency', p.currency, 'bonus_accrued', p.bonus_accrued,
+                                   'bonus_redeemed', p.bonus_redeemed, 'lines', p.lines,
+                                   'contact_email', p.contact_email, 'contact_phone', p.contact_phone)
+            end as payload,
        p.purchased_at as occurred_at
-from integration.purchase p;
+from integration.purchase p
+where p.customer_id is not null or p.contact_email is not null or p.contact_phone is not null;
 
 -- The balance is the one that there is now: at the commit of the entry, the one that it led to.
 create or replace view integration.bonus_entry_event as
@@ -234,6 +243,28 @@ begin
         create constraint trigger capture_purchase_of_customer after update of customer_id on accounting.purchase
             deferrable initially deferred for each row
             when (old.customer_id is null and new.customer_id is not null)
+            execute function integration.capture_purchase();
+    end if;
+
+    -- Nobody of accounting's customers bought, but the buyer left an e-mail address or a phone, with the receipt or later.
+    if not exists (
+        select from pg_trigger where tgrelid = 'accounting.purchase'::regclass and tgname = 'capture_purchase_of_contact'
+    ) then
+        create constraint trigger capture_purchase_of_contact after insert on accounting.purchase
+            deferrable initially deferred for each row
+            when (new.customer_id is null and (new.contact_email is not null or new.contact_phone is not null))
+            execute function integration.capture_purchase();
+    end if;
+
+    if not exists (
+        select from pg_trigger
+        where tgrelid = 'accounting.purchase'::regclass and tgname = 'capture_purchase_of_later_contact'
+    ) then
+        create constraint trigger capture_purchase_of_later_contact
+            after update of contact_email, contact_phone on accounting.purchase
+            deferrable initially deferred for each row
+            when (new.customer_id is null and old.contact_email is null and old.contact_phone is null
+                  and (new.contact_email is not null or new.contact_phone is not null))
             execute function integration.capture_purchase();
     end if;
 

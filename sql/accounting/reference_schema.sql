@@ -17,12 +17,24 @@ create table if not exists accounting.customer (
 );
 
 create table if not exists accounting.purchase (
-    purchase_id  bigint primary key generated always as identity,
-    customer_id  bigint references accounting.customer,  -- null: nobody said who bought
-    purchased_at timestamptz not null default now(),
-    total        numeric(12, 2) not null,
-    currency     text not null default 'UAH'
+    purchase_id   bigint primary key generated always as identity,
+    customer_id   bigint references accounting.customer,  -- null: nobody said who bought
+    purchased_at  timestamptz not null default now(),
+    total         numeric(12, 2) not null,
+    currency      text not null default 'UAH',
+    contact_email text,                 -- what the buyer gave with this order
+    contact_phone text
 );
+-- Databases that were made before orders had contact data get the columns here.
+do $$
+begin
+    if not exists (
+        select from pg_attribute where attrelid = 'accounting.purchase'::regclass and attname = 'contact_email'
+    ) then
+        alter table accounting.purchase add column contact_email text, add column contact_phone text;
+    end if;
+end
+$$;
 create index if not exists purchase_customer_id on accounting.purchase (customer_id, purchased_at);
 
 create table if not exists accounting.purchase_line (

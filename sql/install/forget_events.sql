@@ -32,6 +32,7 @@ begin
     );
     delete from outbox.attempt a where a.event_id = any (old_ids);
     delete from outbox.act a where a.event_id = any (old_ids);
+    delete from outbox.addressee a where a.event_id = any (old_ids);
     delete from outbox.event e where e.event_id = any (old_ids) and e.kind = 'bonus_balance';
     update outbox.event e set payload = 'null', customer_id = null
     where e.event_id = any (old_ids);

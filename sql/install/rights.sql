@@ -6,6 +6,7 @@ grant usage on schema outbox to outbox_worker;
 grant select on all tables in schema outbox to outbox_worker;
 grant update, delete on outbox.delivery to outbox_worker;
 grant insert, update, delete on outbox.claim to outbox_worker;
+grant update on outbox.addressee to outbox_worker;
 grant usage on sequence outbox.claim_id to outbox_worker;
 grant insert on outbox.attempt to outbox_worker;
 grant insert on outbox.act to outbox_worker;
