@@ -59,6 +59,7 @@ set local role outbox_owner;
 \ir install/client.sql
 \ir install/unstored_client.sql
 \ir install/customer_phone.sql
+\ir install/erase_clients.sql
 \ir install/sync_run.sql
 \ir install/forget_events.sql
 \ir install/forget_journals.sql

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from outbox_worker.cli.output import when
+from outbox_worker.database.addressees import NO_PHONE, TO_BE_IDENTIFIED
 from outbox_worker.database.deliveries import Delivery
 from outbox_worker.database.events import Attempt, Fate
 
@@ -109,6 +110,17 @@ def _held(delivery: Delivery, fate: Fate, around: Circumstances) -> Advice:
 
 
 def _waiting(delivery: Delivery, fate: Fate, around: Circumstances) -> Advice:
+    if delivery.reason == TO_BE_IDENTIFIED:
+        return Advice(
+            "Nothing to do: a worker finds out whose it is within a second. If it stays so, no worker runs with "
+            "[rounds] enabled, or its journal says why."
+        )
+    if delivery.reason == NO_PHONE:
+        return Advice(
+            "Nothing was sent. It goes on by itself once its contact is known to have a phone: from another order, "
+            "from POST /identify, or by:",
+            (f"{command('contacts', 'link')} CONTACT CONTACT {WHY}",),
+        )
     if delivery.customer_id is None:
         return Advice("Mend what its reason says, then:", (f"{command('lanes', 'release', '--all')} {WHY}",))
     release = f"{command('lanes', 'release', '--customer', delivery.customer_id)} {WHY}"

@@ -12,6 +12,7 @@ from rich.text import Text
 from outbox_worker import configuration
 from outbox_worker.cli import options, output
 from outbox_worker.configuration import Configuration
+from outbox_worker.database import addressees
 from outbox_worker.database import contacts as database
 from outbox_worker.database.contacts import Contact
 from outbox_worker.database.engine import session
@@ -23,7 +24,8 @@ Exit status: 0, or 1 if there is none.
 
 \b
 --json gives {"contacts": [...]}, the primary first, of each: contact_id,
-email, phone_number, linked_id, created_at, deleted_at.
+email, phone_number, linked_id, created_at, deleted_at, orders (events that were
+made with it; twenty in all).
 """
 CHANGE_EPILOG = """\b
 Exit status: 0 done, 1 there is no such contact or it cannot leave, 2 usage.
@@ -41,6 +43,8 @@ contact data), shared_ids (taken off their lists of phones), customer_ids
 (accounting's, of these events), dropped_count (deliveries that will not be
 made; null with --dry-run).
 """
+
+ORDERS_SHOWN = 20  # of all contacts together, the newest by their names
 
 who_options = options.together(
     click.argument("contact_id", metavar="[CONTACT]", type=int, required=False),
@@ -78,12 +82,16 @@ def show(
     """Show all contacts of the customer who has this one: by its id, an e-mail address or a phone."""
     settings = configuration.load(configuration_file, to_deliver=False)
     found = _found(settings, contact_id, email, phone)
+    with session(settings.database.conninfo, "outbox-worker contacts") as connection:
+        orders = addressees.of_contacts(connection, [it.contact_id for it in found], ORDERS_SHOWN)
     screen = Person(reveals=reveal)
     if as_json:
-        output.emit({"contacts": [screen.data(it) for it in found]})
+        output.emit({"contacts": [screen.data(it) | {"orders": orders.get(it.contact_id, [])} for it in found]})
         return
     for it in found:
         output.show(screen.line(it))
+        if it.contact_id in orders:
+            output.show(f"orders: {', '.join(orders[it.contact_id])}", indent=4)
 
 
 @contacts.command(epilog=CHANGE_EPILOG)
@@ -150,8 +158,9 @@ def erase(
 ) -> None:
     """Forget a customer: e-mail addresses and phones go from contacts, events and the journal of attempts.
 
-    What keeps facts from being sent twice stays: event ids, amounts, receipts. Deliveries that are not made yet are
-    dropped. Erase the customer in accounting and at InBoost first: what they tell again is taken for new.
+    They go from the customer sync's links and directory too. What keeps facts from being sent twice stays: event ids,
+    amounts, receipts. Deliveries that are not made yet are dropped. Erase the customer in accounting and at InBoost
+    first: what they tell again is taken for new.
     """
     by = options.instruction(actor, reason, dry_run=dry_run)
     settings = configuration.load(configuration_file, to_deliver=False)

@@ -33,6 +33,8 @@ Exit status: 0, or 1 if there is no such event.
   operations  of each: operation, destination, state (pending, in_doubt, held,
               waiting, dead, delivered, discarded, expired, unknown), settled_at, due_at,
               claimed_at (while it is being sent), reason,
+              addressee (where the event has contact data): identified_at,
+                contact_id, phone, chosen_as, chosen_at
               attempts: number, purpose, worker, begun_at, took_us, outcome,
                 evidence, status, verdict, reason, digest, excerpt, is_same_body
                 (whether the body was the one that would be sent now)

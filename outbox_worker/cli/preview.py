@@ -73,8 +73,9 @@ def preview(
     payload: str,
     occurred_at: datetime,
     recorded_at: datetime,
+    phone: str | None = None,
 ) -> Preview:
-    """Render the request that would send an event now."""
+    """Render the request that would send an event now; `phone` is the one that was chosen for its contact data."""
     claim = Claim(
         claim_id=0,
         lane=0,
@@ -89,6 +90,7 @@ def preview(
         recorded_at=recorded_at,
         tries=0,
         misses=0,
+        phone=phone,
     )
     try:
         return Preview(operation, destination, profile.request(claim, datetime.now(UTC)))

@@ -18,8 +18,9 @@ from outbox_worker.cli.advice import Advice, Circumstances, advise
 from outbox_worker.cli.masking import Screen
 from outbox_worker.cli.preview import Preview, preview
 from outbox_worker.configuration import Configuration
-from outbox_worker.database import acts, destinations, events, lanes
+from outbox_worker.database import acts, addressees, destinations, events, lanes
 from outbox_worker.database.acts import Act
+from outbox_worker.database.addressees import Addressee
 from outbox_worker.database.engine import session
 from outbox_worker.database.events import Attempt, Duplicate, Event, Fate
 from outbox_worker.errors import NothingMatched
@@ -32,6 +33,7 @@ class Part:
     fate: Fate
     preview: Preview
     advice: Advice
+    addressee: Addressee | None  # where the event has contact data
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +59,18 @@ def read(settings: Configuration, event_id: str, states: Collection[str] = ()) -
             raise NothingMatched(_not_there(name, events.capture_failure(connection, kind, source_id)))
         fates = [it for it in events.fates(connection, [event])[name] if not states or it.state in states]
         around = circumstances(settings, destinations.read(connection))
+        to = {it.operation: it for it in addressees.of_events(connection, [name])}
         blocking = settings.relay.blocking_states
         blockers = [it.delivery and lanes.blocker_of(connection, it.delivery, blocking) for it in fates]
         return Story(
             event,
             [
-                Part(fate, _preview(settings, event, fate), advise(fate, replace(around, blocker=blocker)))
+                Part(
+                    fate,
+                    _preview(settings, event, fate, to.get(fate.operation)),
+                    advise(fate, replace(around, blocker=blocker)),
+                    to.get(fate.operation),
+                )
                 for fate, blocker in zip(fates, blockers, strict=True)
             ],
             acts.of_events(connection, [name]),
@@ -85,7 +93,7 @@ def circumstances(settings: Configuration, found: Collection[destinations.Destin
     )
 
 
-def _preview(settings: Configuration, event: Event, fate: Fate) -> Preview:
+def _preview(settings: Configuration, event: Event, fate: Fate, addressee: Addressee | None) -> Preview:
     return preview(
         settings.profile(),
         fate.operation,
@@ -94,6 +102,7 @@ def _preview(settings: Configuration, event: Event, fate: Fate) -> Preview:
         payload=event.payload,
         occurred_at=event.occurred_at,
         recorded_at=event.recorded_at,
+        phone=None if addressee is None else addressee.phone,
     )
 
 
@@ -128,10 +137,17 @@ def _part_as_data(part: Part, screen: Screen) -> dict[str, Any]:
         "due_at": delivery and delivery.due_at,
         "claimed_at": delivery and delivery.claimed_at,
         "reason": delivery and screen.maybe(delivery.reason),
+        "addressee": part.addressee and _addressee_as_data(part.addressee, screen),
         "attempts": [_attempt_as_data(it, part.preview, screen) for it in fate.attempts],
         "request": part.preview.as_data(screen),
         "advice": asdict(part.advice),
     }
+
+
+def _addressee_as_data(addressee: Addressee, screen: Screen) -> dict[str, Any]:
+    data = asdict(addressee)
+    del data["event_id"], data["operation"]
+    return data | {"phone": screen.maybe(addressee.phone)}
 
 
 def _attempt_as_data(attempt: Attempt, now: Preview, screen: Screen) -> dict[str, Any]:

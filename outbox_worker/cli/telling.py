@@ -14,10 +14,20 @@ from outbox_worker.cli import options, output, story
 from outbox_worker.cli.masking import Screen, Value, encoded
 from outbox_worker.cli.story import Part, Story
 from outbox_worker.database.acts import Act
+from outbox_worker.database.addressees import Addressee
 from outbox_worker.database.events import DUPLICATES_MAX, Attempt, Duplicate, Event, Fate
 from outbox_worker.errors import NothingMatched
 
 STYLES = {"delivered": "green", "held": "bold red", "dead": "bold red", "waiting": "yellow", "in_doubt": "yellow"}
+CHOSEN_AS = {
+    "client": "the client that the customer is",
+    "linked": "the client that was linked first among the contact's phones",
+    "customer": "the customer's phone in accounting, for InBoost knows none of the contact's, as far as known",
+    "ordered": "where the last order of a customer with this contact went",
+    "contact": "the contact's own phone, for InBoost knows none of its phones, as far as known",
+    "never": "it ended before a phone was chosen",
+    None: "no phone is known yet",
+}
 PURPOSES = {"send": "sent", "inquire": "asked"}
 ATTEMPTS_SHOWN = 6  # of an operation; the first is shown as well
 LINES_SHOWN = 4  # of a list in the payload
@@ -107,6 +117,8 @@ class _Telling:
         title = Text.assemble((fate.operation, "bold"), f" to {fate.destination}: ", state)
         output.blank()
         output.show(title.append(self._screen.text(_since(fate, self._event))))
+        if part.addressee is not None:
+            output.show(self._screen.text(_of_addressee(part.addressee)), indent=4)
         if part.preview.request is not None:
             output.show(part.preview.line(self._screen), indent=4)
         if with_request:
@@ -140,6 +152,13 @@ class _Telling:
             yield Text(f"    answer: {answer[:EXCERPT_SHOWN]}{'…' * (len(answer) > EXCERPT_SHOWN)}", style="dim")
         if attempt.purpose == "send" and attempt.digest and digest and attempt.digest != digest:
             yield Text("    its body was another one than would be sent now", style="dim")
+
+
+def _of_addressee(addressee: Addressee) -> str:
+    if addressee.identified_at is None:
+        return "whose order it is, is to be identified"
+    made_with = "without usable contact data" if addressee.contact_id is None else f"of contact {addressee.contact_id}"
+    return f"{made_with}, to {addressee.phone or 'nobody'}: {CHOSEN_AS[addressee.chosen_as]}"
 
 
 def _of_payload(payload: Value) -> Iterator[str]:

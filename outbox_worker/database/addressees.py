@@ -17,7 +17,9 @@ from outbox_worker.database.mapping_keys import MappingKeys
 from outbox_worker.errors import Unrecordable
 from outbox_worker.rules.asking import Ask
 
-_NO_PHONE = Instruction("outbox-worker", "waited for a phone until it was older than the window of history")
+TO_BE_IDENTIFIED = "to be identified"  # the reasons of what waits; sql/install/await_identity.sql has this one
+NO_PHONE = "no phone of the buyer is known yet"
+_WITHOUT = Instruction("outbox-worker", "waited for a phone until it was older than the window of history")
 _NO_CLIENT = Instruction("outbox-worker", "waited for its client until it was older than the window of history")
 
 
@@ -119,7 +121,7 @@ with wanted as materialized (
     where addressee.identified_at is not null and addressee.phone is null and addressee.chosen_as is null
       and contact.email_key is not null
 )
-select min(customer.email::text), min(customer.phone::text)
+select min(customer.customer_id::text), min(customer.email::text), min(customer.phone::text)
 from integration.customer customer
 join wanted on wanted.email_key = lower(btrim(customer.email::text))
 where customer.phone is not null
@@ -164,12 +166,12 @@ def customers(connection: Connection, keys: MappingKeys, customer_ids: Sequence[
     return {row[0]: (row[1], row[2]) for row in rows}
 
 
-def customers_by_email(connection: Connection) -> list[tuple[str, str]]:
-    """Return e-mail address and phone of accounting's customers whose e-mail address an order has that lacks a phone.
+def customers_by_email(connection: Connection) -> list[tuple[str, str, str]]:
+    """Return id, e-mail address and phone of customers whose e-mail address an order has that lacks a phone.
 
     Walks through all customers.
     """
-    return [(row[0], row[1]) for row in _of_accounting(connection, _BY_EMAIL, {})]
+    return [(row[0], row[1], row[2]) for row in _of_accounting(connection, _BY_EMAIL, {})]
 
 
 def expire(connection: Connection, since: datetime, blocking: Collection[str]) -> int:
@@ -194,7 +196,7 @@ def expire(connection: Connection, since: datetime, blocking: Collection[str]) -
     if expired:
         is_expired = tuple_(delivery.lane, delivery.delivery_id).in_([it.key for it, _ in expired])
         connection.execute(tables.delivery.delete().where(is_expired))
-        for reason, of_phone in ((_NO_PHONE, False), (_NO_CLIENT, True)):
+        for reason, of_phone in ((_WITHOUT, False), (_NO_CLIENT, True)):
             acts.record(connection, reason, [_deed(it) for it, phone in expired if (phone is not None) == of_phone])
         lanes.release_followers(connection, {it.lane for it, _ in expired}, blocking)
         acts.wake_relay(connection)

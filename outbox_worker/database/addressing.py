@@ -24,8 +24,8 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, Text, bindparam, text
 from sqlalchemy.dialects.postgresql import ARRAY, BIGINT
 
-from outbox_worker.database import acts, lanes
-from outbox_worker.database.addressees import Order
+from outbox_worker.database import acts, directory, lanes
+from outbox_worker.database.addressees import NO_PHONE, Order
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,8 @@ _GIVEN = (
     bindparam("customer_phones", type_=ARRAY(Text)),
 )
 # The phone under which InBoost knows the person: that of the customer's own client, or of the client that was linked
-# first among the phones of the contact's cluster. If it knows none: accounting's of the customer, or the primary's.
+# first among the phones of the contact's cluster. If it knows none: accounting's of the customer; where accounting has
+# no customer, that to which a customer's order with this contact went; the primary's, or the oldest there is.
 # `owner` names the lane: the customer who goes by this phone, so that a person's orders with and without a customer are
 # in order; where accounting has no such customer, the phone itself.
 _CHOSEN = """
@@ -54,10 +55,10 @@ with asked as materialized (
     from unnest(:event_ids, :contact_ids, :customer_phones) as it (event_id, contact_id, customer_phone)
     join outbox.event event on event.event_id = it.event_id
 ), chosen as materialized (
-    select asked.*, coalesce(own.phone, linked.phone, asked.customer_phone, known.phone) as phone,
+    select asked.*, coalesce(own.phone, linked.phone, asked.customer_phone, ordered.phone, known.phone) as phone,
            case when own.phone is not null then 'client' when linked.phone is not null then 'linked'
-                when asked.customer_phone is not null then 'customer' when known.phone is not null then 'contact'
-                end as chosen_as
+                when asked.customer_phone is not null then 'customer' when ordered.phone is not null then 'ordered'
+                when known.phone is not null then 'contact' end as chosen_as
     from asked
     left join outbox.client own on own.customer_id = asked.customer_id
     left join identity.contact with_order on with_order.contact_id = asked.contact_id
@@ -68,6 +69,13 @@ with asked as materialized (
         order by client.linked_at, client.customer_id
         limit 1
     ) linked on own.phone is null
+    left join lateral (
+        select it.phone
+        from identity.contact contact join outbox.addressee it on it.contact_id = contact.contact_id
+        where contact.primary_id = with_order.primary_id and it.customer_id is not null and it.phone is not null
+        order by it.chosen_at desc, it.event_id
+        limit 1
+    ) ordered on asked.customer_id is null
     left join lateral (
         select contact.phone_normal as phone
         from identity.contact contact
@@ -102,17 +110,13 @@ _ADDRESS = text(f"""
                chosen.customer_id,
                (select client.customer_id from outbox.client client where client.phone = chosen.phone),
                (select min(it.customer_id) from outbox.customer_phone it where it.phone = chosen.phone),
-               (select it.customer_id from outbox.addressee it
-                where it.phone = chosen.phone and it.customer_id is not null limit 1),
-               (select it.customer_id from chosen it
-                where it.phone = chosen.phone and it.customer_id is not null limit 1),
                chosen.phone, chosen.event_id) as owner
     from chosen
 ), moved as (
     update outbox.delivery delivery
     set lane = outbox.lane_of(delivery.destination, owned.owner),
         state = case when owned.phone is null then 'waiting' else 'pending' end,
-        reason = case when owned.phone is null then 'no phone of the buyer is known yet' end
+        reason = case when owned.phone is null then :no_phone end
     from owned join outbox.addressee addressee on addressee.event_id = owned.event_id
     where delivery.lane = addressee.lane and delivery.delivery_id = addressee.delivery_id
       and delivery.state = 'waiting' and delivery.reason not like :follows
@@ -153,7 +157,10 @@ def address(
     event_ids = [it.event_id for it in orders]
     numbers = set(connection.scalars(_LANES, {"event_ids": event_ids}))
     lanes.hold_waiting(connection, numbers)
-    given = _asked(orders, contact_ids, customer_phones) | {"follows": lanes.FOLLOWS}
+    known = [(it.customer_id, it.customer_phone, phone) for it, phone in zip(orders, customer_phones, strict=True)]
+    if named := sorted({(it, spelled, phone) for it, spelled, phone in known if it is not None and phone is not None}):
+        directory.add(connection, [it[0] for it in named], [it[1] for it in named], [it[2] for it in named])
+    given = _asked(orders, contact_ids, customer_phones) | {"follows": lanes.FOLLOWS, "no_phone": NO_PHONE}
     addressed = [Addressed(*row) for row in connection.execute(_ADDRESS, given)]
     if numbers:
         lanes.release_followers(connection, numbers, blocking)

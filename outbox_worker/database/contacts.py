@@ -11,7 +11,7 @@ from datetime import datetime
 
 import msgspec
 from psycopg import errors
-from sqlalchemy import Connection, Text, bindparam, cast, exc, func, select, text
+from sqlalchemy import BigInteger, Connection, Text, bindparam, cast, exc, func, select, text
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from outbox_worker.database import acts, tables
@@ -82,7 +82,7 @@ def unlink(connection: Connection, contact_id: int, instruction: Instruction) ->
 
 
 def erase(connection: Connection, contacts: Sequence[Contact], traces: Traces, instruction: Instruction) -> int:
-    """Forget a customer: contacts, and what events and attempts have of them. Return how many duties were dropped.
+    """Forget a customer: contacts, and what the outbox has of them. Return how many duties were dropped.
 
     Raises BeingSent when something is on its way; then nothing is changed once the transaction is rolled back.
     """
@@ -90,6 +90,7 @@ def erase(connection: Connection, contacts: Sequence[Contact], traces: Traces, i
     _call(connection, func.identity.erase(primary))
     arrays = [cast(list(it), ARRAY(Text)) for it in (traces.event_ids, traces.shared_ids, traces.phones)]
     dropped_count = _call(connection, func.outbox.erase_events(*arrays))
+    _call(connection, func.outbox.erase_clients(cast([it for it in traces.phones if it.startswith("+")], ARRAY(Text))))
     _record(connection, instruction, "erase", [it.contact_id for it in contacts])
     return dropped_count
 
@@ -111,6 +112,9 @@ _NAMED = text(
         or p.phones is not null)
     """
 ).bindparams(bindparam("tails", type_=ARRAY(Text)), bindparam("emails", type_=ARRAY(Text)))
+_ADDRESSED = text(
+    "select event_id from outbox.addressee where contact_id = any (:contact_ids) or phone = any (:phones)"
+).bindparams(bindparam("contact_ids", type_=ARRAY(BigInteger)), bindparam("phones", type_=ARRAY(Text)))
 
 
 def traces(connection: Connection, contacts: Sequence[Contact], region: str) -> Traces:
@@ -128,7 +132,9 @@ def traces(connection: Connection, contacts: Sequence[Contact], region: str) -> 
         elif ours:
             shared.add(event_id)
             spellings.update(ours)
-    return Traces(tuple(sorted(own)), tuple(sorted(shared)), tuple(sorted(spellings)))
+    orders = {"contact_ids": [it.contact_id for it in contacts], "phones": sorted(phones)}
+    own.update(connection.scalars(_ADDRESSED, orders))
+    return Traces(tuple(sorted(own)), tuple(sorted(shared - own)), tuple(sorted(spellings)))
 
 
 def customers_of(connection: Connection, event_ids: Sequence[str]) -> list[str]:

@@ -24,6 +24,7 @@ NEEDED = {
     "select": (
         "event",
         "delivery",
+        "addressee",
         "claim",
         "attempt",
         "act",
@@ -39,7 +40,7 @@ NEEDED = {
         "sync_run",
     ),
     "insert": ("claim", "attempt", "act", "round_run", "told_lot", *_OF_SYNC, "sync_run"),
-    "update": ("delivery", "claim", "destination", "round", "round_run", *_OF_SYNC, "sync_run"),
+    "update": ("delivery", "addressee", "claim", "destination", "round", "round_run", *_OF_SYNC, "sync_run"),
     "delete": ("delivery", "claim", *_OF_SYNC),
 }
 EXCESS = {
@@ -179,10 +180,11 @@ order by 3, 2
 
 _FACTS = text("""
 select count(*), count(*) filter (where kind is null or source_id is null),
-       count(*) filter (where customer_id is null), count(*) filter (where occurred_at is null),
+       count(*) filter (where customer_id is null and not has_contact), count(*) filter (where occurred_at is null),
        count(*) - count(distinct (kind, source_id))
 from (
-    select fact.kind, fact.source_id, fact.customer_id, fact.occurred_at
+    select fact.kind, fact.source_id, fact.customer_id, fact.occurred_at,
+           coalesce(fact.payload ->> 'contact_email', fact.payload ->> 'contact_phone') is not null as has_contact
     from integration.fact fact
     where fact.occurred_at >= now() - make_interval(days => :days) or fact.occurred_at is null
     limit :count_max
@@ -195,7 +197,8 @@ from (select distinct route.kind from outbox.route route) route
 cross join lateral (
     select fact.kind, fact.source_id, fact.customer_id, fact.payload::text, fact.occurred_at
     from integration.fact fact
-    where fact.kind = route.kind and fact.occurred_at >= now() - make_interval(days => :days)
+    where fact.kind = route.kind and fact.customer_id is not null
+      and fact.occurred_at >= now() - make_interval(days => :days)
     order by fact.occurred_at desc
     limit 1
 ) sample

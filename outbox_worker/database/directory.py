@@ -33,6 +33,14 @@ from unnest(cast(:customer_ids as text[]), cast(:spelled as text[]), cast(:phone
 order by given.customer_id
 on conflict (customer_id) do update set spelled = excluded.spelled, phone = excluded.phone
 """)
+_ADD = text("""
+insert into outbox.customer_phone (customer_id, spelled, phone)
+select distinct on (given.customer_id) given.customer_id, given.spelled, given.phone
+from unnest(cast(:customer_ids as text[]), cast(:spelled as text[]), cast(:phones as text[]))
+    given (customer_id, spelled, phone)
+order by given.customer_id
+on conflict do nothing
+""")
 _FORGET = text("""
 with gone as (delete from outbox.customer_phone where customer_id = any (:customer_ids) returning customer_id)
 delete from outbox.client client using gone where client.customer_id = gone.customer_id
@@ -66,6 +74,13 @@ def put(
     """Write phones down, `phones` being the spelled ones in E.164."""
     given = {"customer_ids": list(customer_ids), "spelled": list(spelled), "phones": [it or None for it in phones]}
     connection.execute(_PUT, given)
+
+
+def add(
+    connection: Connection, customer_ids: Sequence[str], spelled: Sequence[str | None], phones: Sequence[str | None]
+) -> None:
+    """Write phones down of customers that are not in the directory yet, as `put` does."""
+    connection.execute(_ADD, {"customer_ids": list(customer_ids), "spelled": list(spelled), "phones": list(phones)})
 
 
 def count(connection: Connection) -> int:

@@ -21,7 +21,7 @@ from time import monotonic
 import structlog
 
 from outbox_worker import logs
-from outbox_worker.database import addressees, addressing, mapping_keys
+from outbox_worker.database import addressees, addressing, directory, mapping_keys
 from outbox_worker.database.addressees import Order
 from outbox_worker.database.bell_session import BellSession
 from outbox_worker.database.engine import explained
@@ -99,7 +99,11 @@ class Identification:
         """Identify what is to be identified, and look after what waits; return how many orders went on."""
         count = 0
         while not self._stop.is_set() and (orders := session.call(addressees.unidentified, BATCH)):
-            count += self._address(session, orders, self._identified(session, orders))
+            contact_ids = self._identified(session, orders)
+            # Customers first: where their orders go, the orders without a customer of the same people go too.
+            for of_customers in (True, False):
+                of = [n for n, it in enumerate(orders) if (it.customer_id is not None) == of_customers]
+                count += self._address(session, [orders[n] for n in of], [contact_ids[n] for n in of])
         return count + self._look_after(session)
 
     # Whose an order is.
@@ -144,6 +148,8 @@ class Identification:
     # Where it goes.
 
     def _address(self, session: BellSession, orders: Sequence[Order], contact_ids: Sequence[int | None]) -> int:
+        if not orders:
+            return 0
         blocking = self._terms.links.blocking
         addressed = session.call(addressing.address, orders, contact_ids, self._phones_of(orders), blocking)
         for it in addressed:
@@ -193,8 +199,9 @@ class Identification:
         with self._email_look:
             found = session.call(addressees.customers_by_email)
         self._looked_up = {it.event_id for it in waiting}
-        for email, phone in found:
+        for customer_id, email, phone in found:
             self._identify(session, self._ask(email, phone))
+            session.call(directory.add, [customer_id], [phone], [normalise(phone, self._terms.region)])
 
     def _expire(self, session: BellSession) -> None:
         links = self._terms.links

@@ -32,6 +32,7 @@ create or replace view integration.customer as
 select c.customer_id, c.phone, c.email, c.first_name, c.last_name, c.birth_date, c.source, c.specialty, c.changed_at
 from accounting.customer c;
 
+-- A purchase of nobody is none of ours, unless the buyer left contact data: then identify will say whose it is.
 create or replace view integration.purchase as
 select p.purchase_id, p.customer_id, c.phone, p.purchased_at, p.total, p.currency,
        coalesce(b.accrued, 0.00) as bonus_accrued, coalesce(b.redeemed, 0.00) as bonus_redeemed,
@@ -47,7 +48,8 @@ left join lateral (
     select json_agg(json_build_object('sku', x.sku, 'name', x.name, 'quantity', x.quantity, 'price', x.price,
                                       'amount', x.amount) order by x.line_number) as lines
     from accounting.purchase_line x where x.purchase_id = p.purchase_id
-) l on true;
+) l on true
+where p.customer_id is not null or p.contact_email is not null or p.contact_phone is not null;
 
 create or replace view integration.bonus_balance as
 select a.customer_id, c.phone, a.balance, a.changed_at
@@ -87,8 +89,7 @@ where lot.kind = 'accrual';
 
 -- The facts as events: what the capture functions record, one by its key, and what reconciliation looks for among the
 -- events, all of a window of time. The key stays what it is in the accounting table, so that its index finds it.
--- A purchase without a customer is an event where the buyer left contact data; whose it is, identify will say. The keys of
--- contact data stand in the payload only where there are any, so that the other purchases need no second look.
+-- The keys of contact data stand in a payload only where there are any, so that the other purchases need no second look.
 create or replace view integration.purchase_event as
 select 'purchase' as kind, p.purchase_id as source_id, p.customer_id,
        case when p.contact_email is null and p.contact_phone is null
@@ -101,8 +102,7 @@ select 'purchase' as kind, p.purchase_id as source_id, p.customer_id,
                                    'contact_email', p.contact_email, 'contact_phone', p.contact_phone)
             end as payload,
        p.purchased_at as occurred_at
-from integration.purchase p
-where p.customer_id is not null or p.contact_email is not null or p.contact_phone is not null;
+from integration.purchase p;
 
 -- The balance is the one that there is now: at the commit of the entry, the one that it led to.
 create or replace view integration.bonus_entry_event as
@@ -225,46 +225,39 @@ grant execute on function integration.add_customer(text, text, text, date, text,
     integration.change_customer(text, text, text, text, date, text, text) to outbox_worker;
 
 do $$
+declare
+    outdated record;
 begin
     perform set_config('role', current_setting('outbox.installer'), true);
 
+    -- Those of before orders had contact data.
+    for outdated in
+        select tgname from pg_trigger
+        where tgrelid = 'accounting.purchase'::regclass and tgname in ('capture_purchase', 'capture_purchase_of_customer')
+          and strpos(pg_get_triggerdef(oid), 'contact_email') = 0
+    loop
+        execute format('drop trigger %I on accounting.purchase', outdated.tgname);
+    end loop;
+
+    -- A purchase without a customer, whose buyer left an e-mail address or a phone, is somebody's too.
     if not exists (
         select from pg_trigger where tgrelid = 'accounting.purchase'::regclass and tgname = 'capture_purchase'
     ) then
         create constraint trigger capture_purchase after insert on accounting.purchase
             deferrable initially deferred for each row
-            when (new.customer_id is not null) execute function integration.capture_purchase();
+            when (new.customer_id is not null or new.contact_email is not null or new.contact_phone is not null)
+            execute function integration.capture_purchase();
     end if;
 
     -- Who bought was said later: after the receipt, or by the next statement of a program that fills in row by row.
     if not exists (
         select from pg_trigger where tgrelid = 'accounting.purchase'::regclass and tgname = 'capture_purchase_of_customer'
     ) then
-        create constraint trigger capture_purchase_of_customer after update of customer_id on accounting.purchase
+        create constraint trigger capture_purchase_of_customer
+            after update of customer_id, contact_email, contact_phone on accounting.purchase
             deferrable initially deferred for each row
-            when (old.customer_id is null and new.customer_id is not null)
-            execute function integration.capture_purchase();
-    end if;
-
-    -- Nobody of accounting's customers bought, but the buyer left an e-mail address or a phone, with the receipt or later.
-    if not exists (
-        select from pg_trigger where tgrelid = 'accounting.purchase'::regclass and tgname = 'capture_purchase_of_contact'
-    ) then
-        create constraint trigger capture_purchase_of_contact after insert on accounting.purchase
-            deferrable initially deferred for each row
-            when (new.customer_id is null and (new.contact_email is not null or new.contact_phone is not null))
-            execute function integration.capture_purchase();
-    end if;
-
-    if not exists (
-        select from pg_trigger
-        where tgrelid = 'accounting.purchase'::regclass and tgname = 'capture_purchase_of_later_contact'
-    ) then
-        create constraint trigger capture_purchase_of_later_contact
-            after update of contact_email, contact_phone on accounting.purchase
-            deferrable initially deferred for each row
-            when (new.customer_id is null and old.contact_email is null and old.contact_phone is null
-                  and (new.contact_email is not null or new.contact_phone is not null))
+            when (old.customer_id is null and old.contact_email is null and old.contact_phone is null
+                  and (new.customer_id is not null or new.contact_email is not null or new.contact_phone is not null))
             execute function integration.capture_purchase();
     end if;
 

@@ -1,10 +1,11 @@
 -- Addressee: to whom a delivery goes whose event has contact data (`contact_email`, `contact_phone` in its payload); one row
 -- for each such delivery. Others have none: they go to the customer whose phone accounting named.
 --
---     await_identity ──▶ to be identified ──▶ a phone is chosen: the delivery goes on, with this phone and no other
---                                │      ▲        │ InBoost does not know the client: chosen anew when there is something new
---                                ▼      └────────┘
---                        no phone is known: the delivery waits, in a lane of its own, until its contact's cluster has one
+--     await_identity --> to be identified --> a phone is chosen: the delivery goes on, with this phone and no other
+--                                |     ^        |
+--                                |     +--------+  InBoost does not know the client: chosen anew when there is something new
+--                                v
+--                        no phone is known: the delivery waits until its contact's cluster has one
 --
 -- Inserted by await_identity at the sale, changed by the worker's identification only (runtime/identification.py); read by
 -- the claim, by `events show` and `contacts show`.
@@ -19,7 +20,7 @@ create table if not exists outbox.addressee (
     identified_at timestamptz,
     contact_id    bigint,              -- what the order was made with; its cluster is the person
     phone         text collate "C",    -- E.164; null: none is chosen
-    chosen_as     text check (chosen_as in ('client', 'linked', 'customer', 'contact', 'never')),
+    chosen_as     text check (chosen_as in ('client', 'linked', 'customer', 'ordered', 'contact', 'never')),
     chosen_at     timestamptz,
     primary key (event_id, operation),
     constraint a_phone_was_chosen check ((phone is null) = (coalesce(chosen_as, 'never') = 'never')),
@@ -27,7 +28,7 @@ create table if not exists outbox.addressee (
 ) with (vacuum_truncate = off);
 comment on column outbox.addressee.chosen_as is
     'client: that of the customer; linked: a client among the phones of the contact; customer: accounting''s phone; '
-    'contact: the primary''s phone, or the oldest there is; never: the delivery ended before';
+    'ordered: where the last order of a customer with this contact went; contact: the primary''s phone, or the oldest there is; never: the delivery ended before';
 
 do $$
 begin
@@ -40,10 +41,6 @@ begin
     end if;
     if to_regclass('outbox.addressee_contact') is null then
         create index addressee_contact on outbox.addressee (contact_id) where contact_id is not null;
-    end if;
-    if to_regclass('outbox.addressee_phone') is null then
-        -- Which customer of accounting goes by a phone: an order without a customer joins that customer's lane.
-        create index addressee_phone on outbox.addressee (phone) where customer_id is not null;
     end if;
 end
 $$;

@@ -21,6 +21,7 @@ begin
     end if;
     delete from outbox.delivery d where d.event_id = any (erase_events.event_ids);
     get diagnostics dropped_count = row_count;
+    delete from outbox.addressee a where a.event_id = any (erase_events.event_ids);
     update outbox.event e
     set payload = (
         select json_object_agg(it.key, case when it.key not in ('phone', 'email', 'contact_phone', 'contact_email')

@@ -33,5 +33,5 @@ grant execute on function identity.identify(text, text, text), identity.known(te
     to outbox_worker, outbox_identify;
 grant select on identity.contact to outbox_worker;
 grant execute on function identity.given(text), identity.email_key(text) to outbox_worker;
-grant execute on function outbox.erase_events(text[], text[], text[]) to outbox_worker;
+grant execute on function outbox.erase_events(text[], text[], text[]), outbox.erase_clients(text[]) to outbox_worker;
 grant execute on function identity.link(bigint, bigint), identity.unlink(bigint), identity.erase(bigint) to outbox_worker;

@@ -106,10 +106,10 @@ def test_where_inboost_knows_nobody_the_phone_of_accounting_comes_before_that_of
     dba: Session, work: Work
 ) -> None:
     customer = add_customer(dba, "050 123-45-67")
-    ours, nobodys = order(dba, customer, phone="050 765 43 21"), order(dba, phone="0507654321")
+    ours, nobodys = order(dba, customer, phone="050 765 43 21"), order(dba, phone="067 111 22 33")
     work()
     assert went_to(dba, ours) == [("pending", ANNA, "customer")]
-    assert went_to(dba, nobodys) == [("pending", BOHDAN, "contact")]
+    assert went_to(dba, nobodys) == [("pending", OTHER, "contact")]
 
 
 def test_of_a_cluster_that_nobody_knows_the_primarys_phone_is_taken(dba: Session, work: Work) -> None:
@@ -139,7 +139,7 @@ def test_the_e_mail_address_that_accounting_has_of_a_customer_leads_to_his_phone
     later = order(dba, phone=BOHDAN, email="anna@example.com")
     work()
     assert went_to(dba, sold) == [("pending", ANNA, "customer")]
-    assert went_to(dba, later) == [("pending", ANNA, "contact")]
+    assert went_to(dba, later) == [("pending", ANNA, "ordered")]
     assert lanes_are_of(dba, later, customer)
 
 
@@ -342,3 +342,17 @@ def test_it_sleeps_with_the_bell_in_no_transaction_and_is_woken_by_a_sale(
     thread.join(10)
     assert not thread.is_alive()
     assert identification.ASLEEP_S > 10
+
+
+def test_who_ordered_as_a_customer_once_is_found_again_by_what_was_left_then(
+    dba: Session, work: Work, customer_of_anna: int
+) -> None:
+    waiting = order(dba, email="a@example.com")
+    work()
+    order(dba, customer_of_anna, email="a@example.com", phone=BOHDAN)
+    both = order(dba, phone=BOHDAN), order(dba, email="A@example.com")
+    work()
+    work()
+    for purchase in (waiting, *both):
+        assert went_to(dba, purchase) == [("pending", ANNA, "ordered")]
+        assert lanes_are_of(dba, purchase, customer_of_anna)

@@ -18,7 +18,8 @@ COLUMNS = {
     "customer": "customer_id bigint, phone text, email text, first_name text, last_name text, birth_date date,"
     " source text, specialty text, changed_at timestamp with time zone",
     "purchase": "purchase_id bigint, customer_id bigint, phone text, purchased_at timestamp with time zone,"
-    " total numeric, currency text, bonus_accrued numeric, bonus_redeemed numeric, lines json",
+    " total numeric, currency text, bonus_accrued numeric, bonus_redeemed numeric, lines json,"
+    " contact_email text, contact_phone text",
     "bonus_balance": "customer_id bigint, phone text, balance numeric, changed_at timestamp with time zone",
     "bonus_lot": "bonus_lot_id bigint, customer_id bigint, phone text, expires_on date, remaining numeric",
 }

@@ -11,8 +11,8 @@ from tests.sql.conftest import Login
 from tests.sql.till import Session, add_customer, event_ids, failures, in_outbox, record, sell, value
 
 OUTBOX_TABLES = [
-    "act", "attempt", "backlog", "capture_failure", "claim", "client", "customer_phone", "delivery", "destination",
-    "duplicate", "event", "round", "round_run", "route", "sync_run", "told_lot", "unstored_client",
+    "act", "addressee", "attempt", "backlog", "capture_failure", "claim", "client", "customer_phone", "delivery",
+    "destination", "duplicate", "event", "round", "round_run", "route", "sync_run", "told_lot", "unstored_client",
 ]  # fmt: skip
 APPEND_ONLY = ["event", "attempt", "act", "duplicate"]
 CHANGES = [
@@ -64,6 +64,10 @@ OF_NO_WORKER = [
     *(f"{verb} outbox.{table}" for table in APPEND_ONLY for verb in ("delete from", "truncate")),
     *(f"update outbox.{table} set event_id = 'x'" for table in APPEND_ONLY),
     "truncate outbox.delivery",
+    "insert into outbox.addressee (event_id, operation, lane, delivery_id) values ('x', 'x', 1, 1)",
+    "delete from outbox.addressee",
+    "select outbox.await_identity('x', 'purchase', '1', '{}', false)",
+    "select outbox.ring_identification()",
     "insert into outbox.duplicate (event_id) values ('x')",
     "insert into outbox.capture_failure (kind, sqlstate, message) values ('x', 'x', 'x')",
     "update outbox.capture_failure set message = ''",
