@@ -86,6 +86,7 @@ def _as_data(found: backlog.Status, sizes: list[TableSize]) -> dict[str, Any]:
         "worker_count": found.worker_count,
         "capture_failure_count": found.capture_failure_count,
         **{f"{state}_count": found.count(state) for state in STATES},
+        "estimated_count": found.estimated_count,
         "waiting": [asdict(row) for row in found.waiting],
         "destinations": [asdict(row) for row in found.destinations],
         "rounds": [_of_round(row) for row in found.rounds],
@@ -100,21 +101,17 @@ def _of_round(row: RoundState) -> dict[str, Any]:
 def _screen(found: backlog.Status, sizes: list[TableSize]) -> RenderableType:
     table = Table("destination", "state", *(f"{state}" for state in STATES), box=None, header_style="bold")
     for destination in found.destinations:
-        counts = [
-            sum(
-                row.delivery_count
-                for row in found.waiting
-                if row.destination == destination.destination and row.state == state
-            )
-            for state in STATES
-        ]
-        table.add_row(destination.destination, _state_of(destination, found.read_at), *map(str, counts))
+        name = destination.destination
+        counts = [f"{found.count(it, name)}{'+' * found.is_at_least(it, name)}" for it in STATES]
+        table.add_row(name, _state_of(destination, found.read_at), *counts)
     lines = [
         f"lag                {found.lag_s:.1f} s: how long the oldest delivery waits that is due",
         f"in flight          {found.claimed_count} requests of {found.worker_count} workers",
         f"capture failures   {found.capture_failure_count} facts could not be recorded when they happened",
         *_upkeep(found.rounds, sizes),
     ]
+    if found.is_capped:
+        lines.insert(1, f"in all             about {found.estimated_count} deliveries; a count with + is not of all")
     return Group(table, "", *map(Text, lines))
 
 

@@ -1,9 +1,17 @@
-"""How much waits, and why: one cheap reading for `status`, the metrics and the demo."""
+"""How much waits, and why: a reading for `status`, the metrics and the demo whose cost is bounded, whatever waits.
+
+    open (pending, in doubt)     the first 10,000 of each destination, by the index that the relay looks through
+    stopped (held, waiting,      no index has them, so that none is kept up by every sale; all are counted, but where
+      dead)                      the table is large a reader counts them once a minute and tells the same meanwhile
+
+What is due longest is among those that came first, but where ten thousand that came before it are put off.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from time import monotonic
 
 from sqlalchemy import Connection, select, text
 
@@ -14,13 +22,25 @@ from outbox_worker.database.rounds import RoundState
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Deliveries of one operation in one state. `oldest_due_at` is None where none of them is to be sent."""
+    """Deliveries of one operation in one state. `oldest_due_at` is None where none of them is to be sent.
+
+    `is_at_least`: there may be more, for no more of a destination were counted.
+    """
 
     destination: str
     operation: str
     state: str
     delivery_count: int
-    oldest_due_at: datetime | None
+    oldest_due_at: datetime | None = None
+    is_at_least: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """What a person or the client must set going again, and in how many lanes, mostly customers, it waits."""
+
+    rows: list[Waiting]
+    waiting_lane_count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +65,25 @@ class Status:
     worker_count: int  # workers with something in flight
     capture_failure_count: int
     waiting_lane_count: int  # lanes, mostly customers, with deliveries that wait for their client
+    estimated_count: int  # of all deliveries not done, by PostgreSQL's statistics
     oldest_snapshot_s: float | None  # None: this role does not see what others have open
     rounds: list[RoundState]
 
-    def count(self, state: str) -> int:
-        """Return how many deliveries are in a state."""
-        return sum(row.delivery_count for row in self.waiting if row.state == state)
+    def count(self, state: str, destination: str | None = None) -> int:
+        """Return how many deliveries are in a state, there or anywhere; `is_at_least` tells whether there are more."""
+        return sum(row.delivery_count for row in self._rows(state, destination))
+
+    def is_at_least(self, state: str, destination: str | None = None) -> bool:
+        """Tell whether there may be more than `count` says."""
+        return any(row.is_at_least for row in self._rows(state, destination))
+
+    @property
+    def is_capped(self) -> bool:
+        """Whether there is more than was counted; then `estimated_count` says about how much."""
+        return any(row.is_at_least for row in self.waiting)
+
+    def _rows(self, state: str, destination: str | None) -> list[Waiting]:
+        return [row for row in self.waiting if row.state == state and destination in (None, row.destination)]
 
     @property
     def oldest_due_at(self) -> datetime | None:
@@ -64,13 +97,40 @@ class Status:
         return (self.read_at - self.oldest_due_at).total_seconds() if self.oldest_due_at else 0.0
 
 
+OPEN_MAX = 10_000  # of a destination
+COUNTED_ANEW_BYTES_MAX = 16 * 1024 * 1024  # of the table: then a look through all of it takes some milliseconds
+KEPT_S = 60.0
+
+_OPEN = text("""
+select destination.destination, known.operation, known.state, count(*), min(known.due_at),
+       sum(count(*)) over (partition by destination.destination) >= :open_max
+from outbox.destination
+cross join lateral (
+    select delivery.operation, delivery.state, delivery.due_at from outbox.delivery
+    where delivery.destination = destination.destination and delivery.state in ('pending', 'in_doubt')
+    order by delivery.delivery_id
+    limit :open_max
+) known
+group by destination.destination, known.operation, known.state
+""").bindparams(open_max=OPEN_MAX)
+
+_STOPPED = text("""
+select destination, operation, state, count(*) from outbox.delivery
+where state in ('held', 'waiting', 'dead')
+group by destination, operation, state
+""")
+
+_WAITING_LANES = text("select count(distinct lane) from outbox.delivery where state = 'waiting'")
+
+_SIZE = text("select pg_relation_size('outbox.delivery')")
+
 # Of other roles' sessions only a member of pg_read_all_stats sees whether they hold a snapshot.
 _FIGURES = text("""
 select clock_timestamp() as read_at,
        (select count(*) from outbox.claim) as claimed_count,
        (select count(distinct claim.worker) from outbox.claim) as worker_count,
        (select count(*) from outbox.capture_failure where repaired_at is null) as capture_failure_count,
-       (select count(distinct delivery.lane) from outbox.delivery where state = 'waiting') as waiting_lane_count,
+       coalesce(pg_stat_get_live_tuples('outbox.delivery'::regclass), 0) as estimated_count,
        case when pg_has_role(session_user, 'pg_read_all_stats', 'usage') then
            coalesce((select extract(epoch from clock_timestamp() - min(session.xact_start))
                      from pg_stat_activity session
@@ -85,15 +145,25 @@ class StatusReader:
 
     def __init__(self, conninfo: str, application_name: str) -> None:
         self._engine = engine(conninfo, application_name=application_name)
+        self._kept: Stopped | None = None
+        self._kept_until_s = 0.0
 
     def __call__(self) -> Status:
         """Raise DatabaseUnavailable, or SchemaMismatch where there is no outbox that this role may read."""
         with explained(), transaction(self._engine) as connection:
-            return read(connection)
+            return read(connection, self._stopped(connection))
+
+    def _stopped(self, connection: Connection) -> Stopped:
+        if self._kept is not None and monotonic() < self._kept_until_s:
+            return self._kept
+        found = read_stopped(connection)
+        if (connection.scalar(_SIZE) or 0) > COUNTED_ANEW_BYTES_MAX:
+            self._kept, self._kept_until_s = found, monotonic() + KEPT_S
+        return found
 
 
-def read(connection: Connection) -> Status:
-    """Read the state of the outbox. Its cost grows with what waits, not with what has been delivered."""
+def read(connection: Connection, stopped: Stopped | None = None) -> Status:
+    """Read the state of the outbox; `stopped` is what is known of that and need not be counted again."""
     destination = tables.destination.c
     figures = connection.execute(_FIGURES).one()
     destinations = select(
@@ -103,9 +173,18 @@ def read(connection: Connection) -> Status:
         destination.failure_count,
         tables.rest_until,
     ).order_by(destination.destination)
+    stopped = stopped or read_stopped(connection)
     return Status(
-        waiting=[Waiting(*row) for row in connection.execute(select(tables.backlog))],
+        waiting=[*(Waiting(*row) for row in connection.execute(_OPEN)), *stopped.rows],
+        waiting_lane_count=stopped.waiting_lane_count,
         destinations=[DestinationStatus(*row) for row in connection.execute(destinations)],
         rounds=rounds.read(connection),
         **figures._mapping,
     )
+
+
+def read_stopped(connection: Connection) -> Stopped:
+    """Count what is held, waiting or dead. Looks through the whole table."""
+    rows = [Waiting(*row) for row in connection.execute(_STOPPED)]
+    waits = any(row.state == "waiting" for row in rows)
+    return Stopped(rows, (connection.scalar(_WAITING_LANES) or 0) if waits else 0)

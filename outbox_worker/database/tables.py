@@ -178,16 +178,6 @@ contact = Table(
     Column("phone_key", Text),
     Column("primary_id", BigInteger),
 )
-backlog = Table(
-    "backlog",
-    _metadata,
-    Column("destination", Text),
-    Column("operation", Text),
-    Column("state", Text),
-    Column("delivery_count", BigInteger),
-    _instant("oldest_due_at"),
-)
-
 # PostgreSQL's infinity has no place in a datetime.
 rest_until = func.nullif(destination.c.rest_until, literal_column("'-infinity'::timestamptz")).label("rest_until")
 

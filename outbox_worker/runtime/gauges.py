@@ -11,6 +11,7 @@ from prometheus_client.registry import Collector
 from outbox_worker.database.backlog import Status
 from outbox_worker.errors import DatabaseUnavailable, SchemaMismatch
 
+LAG = "How long the oldest delivery waits that is due, of the first 10,000 of each destination."
 STATES = ("pending", "in_doubt", "held", "waiting", "dead")
 
 
@@ -43,11 +44,13 @@ class BacklogGauges(Collector):
 
 
 def _of_the_whole(status: Status) -> Iterator[Metric]:
-    yield _gauge("outbox_worker_lag_seconds", "How long the oldest delivery waits that is due.", status.lag_s)
+    yield _gauge("outbox_worker_lag_seconds", LAG, status.lag_s)
     if status.oldest_due_at is not None:
         text = "Since when the oldest delivery is due; absent when none is."
         yield _gauge("outbox_worker_oldest_due_timestamp_seconds", text, status.oldest_due_at.timestamp())
-    lanes = "Customers whose deliveries wait until InBoost knows them."
+    text = "Deliveries not done, about: PostgreSQL's own estimate, for when there are too many to be counted."
+    yield _gauge("outbox_worker_deliveries_estimated", text, status.estimated_count)
+    lanes = "Customers whose deliveries wait until InBoost knows them, up to a minute ago."
     yield _gauge("outbox_worker_waiting_lanes", lanes, status.waiting_lane_count)
     yield _gauge("outbox_worker_claimed_deliveries", "Requests in flight, of all workers.", status.claimed_count)
     yield _gauge("outbox_worker_capture_failures", "Facts not recorded and not repaired.", status.capture_failure_count)
@@ -61,7 +64,10 @@ def _by_destination(status: Status) -> Iterator[Metric]:
     for row in status.waiting:
         counts[row.destination, row.state] += row.delivery_count
     deliveries = GaugeMetricFamily(
-        "outbox_worker_deliveries", "Deliveries not done, by state.", labels=["destination", "state"]
+        "outbox_worker_deliveries",
+        "Deliveries not done, by state: of those pending or in doubt the first 10,000 of a destination; of the others "
+        "all, and where very much waits as they were up to a minute ago.",
+        labels=["destination", "state"],
     )
     for labels, count in counts.items():
         deliveries.add_metric(labels, count)

@@ -49,6 +49,6 @@ class StatusLine:
 def line_of(status: Status) -> str:
     """Return how it stands, in one line."""
     paused = [it.destination for it in status.destinations if it.paused_at is not None]
-    counts = (f"{status.count(state)} {name}" for state, name in (("in_doubt", "in doubt"), ("held", "held")))
-    parts = [f"Lag {status.lag_s:.1f} s", f"{status.count('pending')} pending", *counts, f"{status.count('dead')} dead"]
-    return ", ".join(parts) + (f"; paused: {', '.join(paused)}" if paused else "")
+    states = {"pending": "pending", "in_doubt": "in doubt", "held": "held", "dead": "dead"}
+    counts = (f"{status.count(it)}{'+' * status.is_at_least(it)} {name}" for it, name in states.items())
+    return ", ".join([f"Lag {status.lag_s:.1f} s", *counts]) + (f"; paused: {', '.join(paused)}" if paused else "")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import timedelta
+from time import monotonic
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -109,8 +112,61 @@ def test_a_capture_failure_counts_until_it_is_repaired(database_url: str, dba: S
     assert read(database_url).capture_failure_count == 2
 
 
-def test_what_has_been_delivered_is_not_read(database_url: str) -> None:
-    """The tables that only grow are not in the plan."""
+FILL = """
+insert into outbox.delivery (lane, event_id, operation, destination, state, reason)
+select outbox.lane_of('api', i::text), 'bonus_balance:' || i, 'set_bonus_balance', 'api', %(state)s, 'x'
+from generate_series(1, %(count)s) i
+"""
+
+
+@pytest.mark.parametrize("analyzed", ["before", "after", "never"])
+def test_to_read_what_is_open_costs_no_more_the_more_waits(database_url: str, dba: Session, analyzed: str) -> None:
+    """Rows read are counted, in the plan of the statement that the metrics and the status line run."""
+    if analyzed == "before":
+        dba.execute("analyze outbox.delivery")
+    for state in ("waiting", "pending"):
+        dba.execute(FILL, {"state": state, "count": 25_000})
+    if analyzed == "after":
+        dba.execute("analyze outbox.delivery")
     with transaction(engine(database_url, application_name="test")) as connection:
-        plan = "\n".join(connection.scalars(text("explain select * from outbox.backlog")))
-    assert "attempt" not in plan and "event" not in plan.replace("event_id", "")
+        explained = text(f"explain (analyze, format json) {backlog._OPEN}").bindparams(open_max=backlog.OPEN_MAX)
+        [plan] = connection.scalar(explained) or [{}]
+    assert sum(_rows_read(plan["Plan"])) == backlog.OPEN_MAX
+
+
+def test_a_large_table_is_looked_through_once_a_minute_and_a_small_one_each_time(
+    database_url: str, dba: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dba.execute(FILL, {"state": "dead", "count": 2})
+    reader = backlog.StatusReader(database_url, "test")
+    assert reader().count("dead") == 2
+    dba.execute(FILL, {"state": "dead", "count": 1})
+    monkeypatch.setattr(backlog, "COUNTED_ANEW_BYTES_MAX", 0)
+    assert reader().count("dead") == 3
+    dba.execute(FILL, {"state": "dead", "count": 1})
+    dba.execute(FILL, {"state": "in_doubt", "count": 1})
+    found = reader()
+    assert (found.count("dead"), found.count("in_doubt")) == (3, 1)
+    monkeypatch.setattr(backlog, "monotonic", lambda: monotonic() + backlog.KEPT_S)
+    assert reader().count("dead") == 4
+
+
+def _rows_read(node: dict[str, Any]) -> Iterator[int]:
+    """Return how many rows each scan of the deliveries read, those that it threw away as well."""
+    if node.get("Relation Name") == "delivery":
+        yield round((node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"])
+    for child in node.get("Plans", ()):
+        yield from _rows_read(child)
+
+
+def test_where_very_much_waits_a_reading_says_that_it_did_not_count_all(database_url: str, dba: Session) -> None:
+    dba.execute(FILL, {"state": "pending", "count": 10_001})
+    dba.execute(FILL, {"state": "dead", "count": 3})
+    dba.execute("update outbox.delivery set due_at = now() - interval '1 hour'"
+                " where delivery_id = (select min(delivery_id) from outbox.delivery)")  # fmt: skip
+    dba.execute("select pg_stat_force_next_flush()")
+    found = read(database_url)
+    assert (found.count("pending"), found.is_at_least("pending")) == (10_000, True)
+    assert (found.count("dead"), found.is_at_least("dead")) == (3, False)
+    assert 3600 <= found.lag_s < 3660
+    assert found.estimated_count == pytest.approx(10_004, abs=200)

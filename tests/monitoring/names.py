@@ -17,7 +17,7 @@ from outbox_worker.runtime.gauges import BacklogGauges
 
 NOW = datetime.now(UTC)
 ROUND = RoundState("customer_sync", NOW, None, None, None, 0, 0, 0, 0, None, None, NOW, is_running=False)
-STATUS = Status(NOW, [], [DestinationStatus("api", None, None, 0, None)], 0, 0, 0, 0, 0.0, [ROUND])
+STATUS = Status(NOW, [], [DestinationStatus("api", None, None, 0, None)], 0, 0, 0, 0, 0, 0.0, [ROUND])
 
 FIGURES = SyncFigures(SyncRun(1, NOW, NOW, None, None, None, None, 0, Counts()), False, {}, 0)
 
