@@ -53,15 +53,25 @@ def transaction(engine: Engine) -> Iterator[Connection]:
 
     Raises DatabaseUnavailable, without a password, when the server cannot be reached.
     """
+    with _connected(engine) as connection, connection.begin():
+        yield connection
+
+
+@contextmanager
+def single_statements(engine: Engine) -> Iterator[Connection]:
+    """Open a connection whose every statement is a transaction: one look costs one statement. Raises as above."""
+    with _connected(engine) as connection:
+        yield connection.execution_options(isolation_level="AUTOCOMMIT")
+
+
+def _connected(engine: Engine) -> Connection:
     try:
-        connection = engine.connect()
+        return engine.connect()
     except exc.OperationalError as error:
         words = str(error.orig).strip()
         raise DatabaseUnavailable(
             f"the database cannot be reached: {words}. Is it running, and is [database] url right?"
         ) from None
-    with connection, connection.begin():
-        yield connection
 
 
 @contextmanager

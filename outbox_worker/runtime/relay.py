@@ -45,7 +45,8 @@ from outbox_worker.runtime.opening import Opening
 
 TAKE_OVER_AFTER_S = 1.0  # beyond the request time-out
 WAIT_MAX_S = 10.0  # the loop shows that it is alive at least so often
-SURVEY_EVERY_S = 2.0
+SURVEY_EVERY_S = 2.0  # at most; with nothing else to ask, it waits for the slow poll, and for this much longer at most:
+SURVEY_PATIENCE_S = 4.0  # a claim is overdue after the request time-out, and until then nothing is missed
 SETTLE_AFTER_LOSS_S = 2.0  # after a lost connection, others may be about to conclude what is theirs
 TURN_MAX_S = 70.0  # beyond the statement time-out: the server hangs, or the way to it was cut without a word
 STOP_WITHOUT_DATABASE_S = 5.0  # how long a stop waits for a database to write its last conclusions to
@@ -331,7 +332,7 @@ class Relay:
         return min(
             self._doorbell.next_look_s(),
             self._backlog.next_wake_s(now_s),
-            self._survey_at_s,
+            self._survey_at_s + min(SURVEY_PATIENCE_S, self._request_timeout_s / 2),
             self._take_over_at_s,
         )
 

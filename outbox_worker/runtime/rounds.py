@@ -18,7 +18,7 @@ import structlog
 
 from outbox_worker import logs
 from outbox_worker.database import rounds as database
-from outbox_worker.database.engine import engine, explained, transaction
+from outbox_worker.database.engine import engine, explained, single_statements, transaction
 from outbox_worker.database.rounds import Hold, Outcome, RoundState
 from outbox_worker.errors import OutboxWorkerError, RunningElsewhere, SchemaMismatch
 from outbox_worker.rules.timetable import Timetable, due_at
@@ -209,7 +209,7 @@ class Rounds:
         return AFTER_TROUBLE_S[min(self._troubles, len(AFTER_TROUBLE_S)) - 1]
 
     def _read(self, name: str) -> RoundState:
-        with explained(), transaction(self._engine) as connection:
+        with explained(), single_statements(self._engine) as connection:
             found = [state for state in database.read(connection) if state.round == name]
         if not found:
             raise SchemaMismatch(

@@ -68,7 +68,7 @@ def measured(scenario: Scenario, server: Server, directory: Path) -> dict[str, d
 
 
 def test_an_idle_worker_and_its_sessions_are_watched(server: Server, tmp_path: Path) -> None:
-    figures = measured(Idle(0.5), server, tmp_path)[OURS]
+    figures = measured(Idle(0.5, settle_s=2), server, tmp_path)[OURS]
     assert 0 <= figures["worker_percent"] <= figures["percent"]
 
 
