@@ -37,6 +37,7 @@ set local role outbox_owner;
 \ir install/event.sql
 \ir install/fact_number.sql
 \ir install/delivery_state.sql
+\ir install/refuse_change.sql
 \ir install/delivery.sql
 \ir install/addressee.sql
 \ir install/claim_id.sql

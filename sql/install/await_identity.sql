@@ -2,11 +2,11 @@
 -- never waits for identity's locks. Returns false, and does nothing, where no contact data was really given.
 -- An event with a customer waits in the customer's lanes, and what comes after it there does not overtake it; one without
 -- waits in lanes of its own, for nobody knows yet whose order it belongs to.
--- Called by record_event only, and with its rights and its search path.
+-- Called by record_event only, and with its rights.
 create or replace function outbox.await_identity(
     event_id text, kind text, customer_id text, payload json, historic boolean
 ) returns boolean
-language plpgsql volatile
+language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 begin

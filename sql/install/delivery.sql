@@ -28,9 +28,7 @@ create table if not exists outbox.delivery (
     try_count     integer not null default 0,  -- of these, the ones that count against the retry timetable
     miss_count    integer not null default 0,  -- look-ups that did not find it
     reason        text,
-    primary key (lane, delivery_id),
-    constraint tries_are_attempts check (try_count <= attempt_count),
-    constraint stopping_has_a_reason check (reason is not null or state in ('pending', 'in_doubt'))
+    primary key (lane, delivery_id)
 ) with (
     vacuum_truncate = off, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000,
     autovacuum_vacuum_insert_threshold = -1, autovacuum_vacuum_cost_delay = 1
@@ -43,6 +41,24 @@ do $$
 begin
     if to_regclass('outbox.delivery_open') is null then
         create index delivery_open on outbox.delivery (destination, delivery_id) where state in ('pending', 'in_doubt');
+    end if;
+end
+$$;
+
+-- What a state and its columns promise each other. Where the table is of an older version, a CHECK says it; see
+-- sql/upgrade/later.sql.
+do $$
+declare
+    has constant name[] := array(select tgname from pg_trigger where tgrelid = 'outbox.delivery'::regclass
+                                 union all select conname from pg_constraint where conrelid = 'outbox.delivery'::regclass);
+begin
+    if 'stopping_has_a_reason' <> all (has) then
+        create trigger stopping_has_a_reason after update on outbox.delivery for each row
+            when (new.reason is null and new.state not in ('pending', 'in_doubt')) execute function outbox.refuse_change();
+    end if;
+    if 'tries_are_attempts' <> all (has) then
+        create trigger tries_are_attempts after update on outbox.delivery for each row
+            when (new.try_count > new.attempt_count) execute function outbox.refuse_change();
     end if;
 end
 $$;

@@ -1,5 +1,6 @@
 -- Event: a fact, recorded in the transaction that made it true. Immutable, append-only, written only by record_event.
--- The event id is the fact's own name, kind and source id, so the same fact recorded again meets this primary key.
+-- The event id is the fact's own name, kind and source id, so the same fact recorded again meets this primary key. No CHECK
+-- says so, for those of a table are parsed anew by every insert: record_event makes the id, and nobody else may insert.
 -- It is a readable text and not a hash because neighbours in time are then neighbours in the index: a random key would
 -- touch another page with each sale, and the accounting database would pay for that in write-ahead log.
 -- The payload is json, not jsonb: it is stored and sent as it was recorded, with the scale of every number.
@@ -13,8 +14,7 @@ create table if not exists outbox.event (
     occurred_at outbox.instant not null,
     recorded_at timestamptz not null default clock_timestamp(),
     historic    boolean not null,
-    payload     json not null,
-    constraint the_id_names_the_fact check (event_id = kind || ':' || source_id)
+    payload     json not null
 ) with (vacuum_truncate = off);
 
 -- Pages are filled in order of time, so a block range index finds a window of days and costs a writer next to nothing.

@@ -1,5 +1,6 @@
--- Wakes the relay when it sleeps, and only then: an unconditional NOTIFY would serialise every commit of the accounting system.
--- A relay that is about to sleep takes the doorbell's lock exclusively, looks for work once more, and keeps the lock while it
+-- Wakes the relay, which sleeps: an unconditional NOTIFY would serialise every commit of the accounting system, so record_event
+-- calls this only where it did not get the doorbell's lock.
+-- A relay that is about to sleep takes that lock exclusively, looks for work once more, and keeps the lock while it
 -- sleeps. So a writer that gets the lock shared knows that a relay is awake, or will look after this writer has committed:
 -- the writer keeps its share until then, and no relay falls asleep meanwhile. A writer that does not get it rings.
 -- Nobody ever waits for this lock. The key is the word `outbox` in ASCII.
@@ -7,13 +8,11 @@
 -- the relay looks by itself:
 --   * where transactions can be prepared (max_prepared_transactions > 0), for one that has notified cannot be prepared;
 --   * where the server's queue of notifications fills up, because somebody listens to something and never reads.
--- Called by record_event only, and with its rights and its search path.
 create or replace function outbox.ring_doorbell() returns void
-language plpgsql volatile
+language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
 begin
-    if not pg_try_advisory_xact_lock_shared(122550254464888)
-       and current_setting('max_prepared_transactions') = '0' and pg_notification_queue_usage() < 0.5 then
+    if current_setting('max_prepared_transactions') = '0' and pg_notification_queue_usage() < 0.5 then
         perform pg_notify('outbox', '');
     end if;
 end

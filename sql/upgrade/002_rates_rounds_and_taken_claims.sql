@@ -2,6 +2,7 @@
 -- `outbox-worker schema upgrade` runs what is newer than the database and then install.sql, in one transaction. By psql:
 --   psql --single-transaction --set ON_ERROR_STOP=1 --file sql/upgrade/002_rates_rounds_and_taken_claims.sql --file sql/install.sql
 -- Whom it disturbs: no sale. It locks tables of the relay and of the operator commands only, and gives up after two seconds.
+-- What would make sales wait is left for a quiet moment: later.sql.
 set local lock_timeout = '2s';
 set local search_path = pg_catalog, pg_temp;
 do $$
@@ -22,6 +23,8 @@ alter table outbox.destination
     add column rate_span interval generated always as (greatest(interval '50 ms', interval '1 s' / rate_max)) stored;
 
 alter table outbox.claim add column taken_at timestamptz;
+
+alter table outbox.route set (autovacuum_analyze_threshold = 0, autovacuum_analyze_scale_factor = 0);
 
 alter table outbox.act
     add column round text,

@@ -115,7 +115,6 @@ def test_a_failed_assertion_of_the_mapping_is_a_failure_like_others(dba: Session
         ("drop table outbox.delivery cascade", ["bonus_balance", "purchase", "bonus_accrual"]),
         ("drop table outbox.route cascade", ["bonus_balance", "purchase", "bonus_accrual"]),
         ("drop function outbox.lane_of", ["bonus_balance", "purchase", "bonus_accrual"]),
-        ("drop function outbox.ring_doorbell", ["bonus_balance", "purchase", "bonus_accrual"]),
         ("alter table outbox.event add column note text not null", ["bonus_balance", "purchase", "bonus_accrual"]),
         (
             "alter table outbox.delivery alter delivery_id restart 1;"

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import psycopg
+import pytest
 
 from outbox_worker.database import schema
 from tests.sql.conftest import Login
-from tests.sql.till import Session, add_customer, event_ids, failures, in_outbox, record, sell, value
+from tests.sql.till import DOORBELL, Session, add_customer, event_ids, failures, in_outbox, record, sell, value
 
 OUTBOX_TABLES = [
     "act", "addressee", "attempt", "backlog", "capture_failure", "claim", "client", "customer_phone", "delivery",
@@ -98,6 +99,29 @@ OF_NO_WORKER = [
     "update accounting.bonus_account set balance = 0",
     "set role outbox_owner",
 ]
+
+FORGERY = """
+do $$
+declare
+    ours constant oid[] := array['text', 'json', 'bool', 'int4', 'int8', 'timestamptz']::regtype[];
+    it record;
+begin
+    for it in select distinct proname, pg_get_function_identity_arguments(oid) as arguments from pg_proc
+              where pronamespace = 'pg_catalog'::regnamespace and prokind = 'f' and pronargs > 0 and not proretset
+                and proargtypes::oid[] <@ ours and proallargtypes is null loop
+        execute format('create function forged.%I(%s) returns text language plpgsql as %L',
+                       it.proname, it.arguments, 'begin raise ''forged''; end');
+    end loop;
+    for it in select oprname, oprleft::regtype as one, oprright::regtype as other from pg_operator
+              where oprleft = any (ours) and oprright = any (ours) loop
+        execute format('create or replace function forged.operate(%s, %s) returns bool language plpgsql as %L',
+                       it.one, it.other, 'begin raise ''forged''; end');
+        execute format('create operator forged.%s (leftarg = %s, rightarg = %s, function = forged.operate)',
+                       it.oprname, it.one, it.other);
+    end loop;
+end
+$$;
+"""
 
 
 def allowed(session: Session, statements: Iterable[str]) -> list[str]:
@@ -190,13 +214,35 @@ def test_all_that_is_ours_belongs_to_the_owner_that_nobody_logs_in_as(dba: Sessi
     assert not value(dba, "select bool_or(rolcanlogin or rolsuper) from pg_roles where rolname like 'outbox\\_%%'")
 
 
-def test_every_function_with_the_owners_rights_has_its_search_path_pinned(dba: Session) -> None:
+def test_every_function_with_the_owners_rights_has_its_search_path_pinned_but_for_the_door(dba: Session) -> None:
+    """The door writes each name in full instead, for every sale pays for a setting; the next test is about that."""
     loose = dba.execute(
-        "select oid::regprocedure from pg_proc where prosecdef and pronamespace in ('outbox'::regnamespace,"
+        "select oid::regproc::text from pg_proc where prosecdef and pronamespace in ('outbox'::regnamespace,"
         " 'identity'::regnamespace, 'integration'::regnamespace)"
         " and not coalesce(proconfig, '{}') @> array['search_path=pg_catalog, pg_temp']"
     ).fetchall()
-    assert not loose
+    assert loose == [("outbox.record_event",)]
+
+
+def test_whatever_a_caller_puts_before_the_names_of_postgresql_the_door_uses_its_own(
+    login: Login, dba: Session
+) -> None:
+    """Functions and operators for whatever the door handles, its type and its tables are forged, and raise an error."""
+    caller = login("grant outbox_worker to {}", "create schema forged authorization {}")
+    caller.execute(FORGERY)
+    for name in ("event", "delivery", "route", "duplicate"):
+        caller.execute(f"create table forged.{name} (id int); create temporary view {name} as select 1 / 0 as nothing")
+    caller.execute("create domain forged.text as pg_catalog.text check (value is null)")
+    caller.execute("grant usage on schema forged to public; set search_path = forged, pg_temp, pg_catalog")
+    with pytest.raises(psycopg.errors.RaiseException, match="forged"):
+        caller.execute("select pg_catalog.text 'a' || pg_catalog.text 'b'")
+    door = """select outbox.record_event('purchase', %s, '7', '{"contact_email": "a@b.c"}', '2026-01-02')"""
+    assert value(caller, door, "1") is True
+    assert value(caller, door, "1") is False
+    dba.execute("select pg_advisory_lock(%s)", [DOORBELL])
+    assert value(caller, door, "2") is True, "and this one rang"
+    assert event_ids(dba) == ["purchase:1", "purchase:2"]
+    assert in_outbox(dba) == {"event": 2, "delivery": 4, "duplicate": 1, "capture_failure": 0}
 
 
 def test_what_a_user_puts_into_the_search_path_or_into_temporary_tables_changes_nothing(

@@ -41,6 +41,12 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     return Desk(tmp_path / "none.toml", monkeypatch, capsys)
 
 
+def later(session: Session) -> None:
+    """Run what an upgrade leaves for a quiet moment, because sales would wait for it."""
+    with session.transaction():
+        session.execute(sql.SQL(schema.script("upgrade/later.sql")))
+
+
 def of_ours(session: Session) -> list[str]:
     return [line for line in catalogue(session, *OURS) if not line.startswith("other schema")]
 
@@ -53,8 +59,20 @@ def test_there_is_an_old_database_to_begin_with_for_every_version_but_this_one()
 def test_an_upgraded_database_equals_a_freshly_installed_one(old: Session, dba: Session) -> None:
     assert of_ours(old) != of_ours(dba)
     assert schema.upgrade(old) in VERSIONS
+    later(old)
     assert of_ours(old) == of_ours(dba)
     assert schema.installed_version(old) == schema.VERSION
+
+
+def test_before_and_after_the_quiet_moment_a_delivery_keeps_its_rules(old: Session) -> None:
+    schema.upgrade(old)
+    sell(old, add_customer(old))
+    for then in (later, later, lambda _: None):
+        with pytest.raises(psycopg.errors.CheckViolation, match="stopping_has_a_reason"):
+            old.execute("update outbox.delivery set state = 'dead'")
+        with pytest.raises(psycopg.errors.CheckViolation, match="tries_are_attempts"):
+            old.execute("update outbox.delivery set try_count = 1")
+        then(old)
 
 
 def test_to_upgrade_again_changes_nothing(old: Session) -> None:
@@ -136,6 +154,7 @@ def test_of_two_who_upgrade_at_once_the_second_finds_it_done(
     with beside(lambda: schema.upgrade(second)):
         until_waiting(old, second)
         first.execute("commit")
+    later(old)
     assert of_ours(old) == of_ours(dba)
 
 
@@ -162,6 +181,7 @@ def test_the_commands_tell_what_was_done_and_print_what_would_be_run(
             session.execute(sql.SQL(version_file(before or 0)))
         with session.transaction():
             session.execute(sql.SQL(printed))
+        later(session)
         assert of_ours(session) == of_ours(dba)
 
 
