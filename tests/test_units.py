@@ -70,6 +70,11 @@ def test_a_unit_is_restarted_for_ever_but_not_for_what_a_person_must_mend(unit: 
     assert ConfigurationError.exit_status == SchemaMismatch.exit_status == 78
 
 
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
+def test_a_service_that_hangs_is_started_anew(unit: Path) -> None:
+    assert settings(unit)["WatchdogSec"] and settings(unit)["Type"] == ["notify"]
+
+
 def test_a_stop_may_take_longer_than_a_request() -> None:
     (seconds,) = settings(SYSTEMD / "outbox-worker.service")["TimeoutStopSec"]
     assert int(seconds.removesuffix("s")) > InBoost().request_timeout.total_seconds() + 15

@@ -15,7 +15,7 @@ from outbox_worker import __version__, configuration, logs, metrics
 from outbox_worker.cli.options import configuration_option
 from outbox_worker.configuration import Configuration
 from outbox_worker.database.identity import Identity
-from outbox_worker.sd_notify import notify
+from outbox_worker.sd_notify import notify, watchdog_s
 from outbox_worker.web.identify import IdentifyServer, Terms
 from outbox_worker.web.monitoring import MonitoringServer
 
@@ -24,10 +24,14 @@ HUNG_AFTER_S = 60.0
 
 
 class Heart:
-    """Beats as long as the loop goes round."""
+    """Beats as long as the loop goes round, and tells systemd so: a loop that hangs is silent, and is started anew.
+
+    What takes long is awaited, a database that is away too, so nothing but a fault keeps the loop from going round.
+    """
 
     def __init__(self) -> None:
         self._beat_s = monotonic()
+        self._every_s = min(BEAT_EVERY_S, (watchdog_s() or 2 * BEAT_EVERY_S) / 2)
 
     @property
     def is_beating(self) -> bool:
@@ -38,7 +42,8 @@ class Heart:
         """Beat until cancelled."""
         while True:
             self._beat_s = monotonic()
-            await asyncio.sleep(BEAT_EVERY_S)
+            notify(WATCHDOG=1)
+            await asyncio.sleep(self._every_s)
 
 
 @click.command()

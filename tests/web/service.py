@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ from tests.scenarios.waiting import until
 class Service:
     """`outbox-worker web`, running until it is stopped."""
 
-    def __init__(self, directory: Path, database_url: str, **settings: Any) -> None:
+    def __init__(
+        self, directory: Path, database_url: str, environment: Mapping[str, str] | None = None, **settings: Any
+    ) -> None:
         whole = {"database.url": database_url, "identify.port": 0, "identify.monitoring_port": 0, "log.format": "json"}
         whole |= {f"identify.{key}": value for key, value in settings.items()}
         configuration = directory / "outbox-worker.toml"
@@ -31,7 +34,8 @@ class Service:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                env={name: value for name, value in os.environ.items() if not name.startswith("OUTBOX_WORKER__")},
+                env={name: it for name, it in os.environ.items() if not name.startswith("OUTBOX_WORKER__")}
+                | dict(environment or {}),
             )
         self.http = requests.Session()
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from time import monotonic
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -15,7 +18,9 @@ import pytest
 import requests
 from prometheus_client.parser import text_string_to_metric_families
 
+from outbox_worker.cli.web import Heart
 from tests.conftest import Server
+from tests.scenarios.manager import Systemd
 from tests.sql.identity import broken, clusters, components
 from tests.sql.till import Connect, beside, until, value
 from tests.web.service import Service
@@ -239,6 +244,37 @@ def test_a_database_that_is_away_is_waited_for_and_not_ready(serve: Serve) -> No
     told = service.until_line("database cannot be reached")
     assert told["level"] == "warning"
     assert service.stop() == 0
+
+
+def test_systemd_hears_that_it_is_ready_that_its_loop_goes_round_and_that_it_stops(
+    serve: Serve, tmp_path: Path
+) -> None:
+    manager = Systemd(str(tmp_path / "notify"))
+    service = serve(environment=manager.environment)
+    manager.until_heard(READY="1")
+    fed = manager.count("WATCHDOG")
+    until(lambda: manager.count("WATCHDOG") > fed + 1, "the watchdog to be fed")
+    assert service.stop() == 0
+    manager.until_heard(STOPPING="1")
+    manager.close()
+
+
+def test_while_the_loop_hangs_nobody_feeds_the_watchdog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    manager = Systemd(str(tmp_path / "notify"))
+    for name, value_ in (manager.environment | {"WATCHDOG_USEC": "20000"}).items():
+        monkeypatch.setenv(name, value_)
+
+    async def hang() -> None:
+        beating = asyncio.create_task(Heart().beat())
+        while manager.count("WATCHDOG") < 3:  # noqa: ASYNC110  # heard over a socket
+            await asyncio.sleep(0)
+        fed, hung_at_s = manager.count("WATCHDOG"), monotonic()
+        until(lambda: monotonic() > hung_at_s + 0.2, "ten times what systemd would wait")
+        assert manager.count("WATCHDOG") == fed
+        beating.cancel()
+
+    asyncio.run(hang())
+    manager.close()
 
 
 def test_a_database_without_our_schema_ends_it_with_a_sentence_and_no_restart(
