@@ -14,6 +14,7 @@ from typing import Any, get_args
 
 import pytest
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from outbox_worker.configuration import Configuration, load
 from outbox_worker.configuration.overrides import OperationSettings
@@ -99,14 +100,18 @@ def test_what_is_commented_out_in_the_example_is_the_default(write: Write) -> No
     assert spoken_out.profile().operations == by_default.profile().operations
 
 
-def keys_of(section: type[BaseModel], path: str = "") -> Iterator[tuple[str, str]]:
+def keys_of(section: type[BaseModel]) -> Iterator[tuple[str, str]]:
+    return ((path, key) for path, key, _ in described_keys(section))
+
+
+def described_keys(section: type[BaseModel], path: str = "") -> Iterator[tuple[str, str, FieldInfo]]:
     for name, field in section.model_fields.items():
         inner = [part for part in (field.annotation, *get_args(field.annotation)) if isinstance(part, type)]
         sections = [part for part in inner if issubclass(part, BaseModel)]
         if sections and sections[0] is not OperationSettings:
-            yield from keys_of(sections[0], f"{path}.{name}".lstrip("."))
+            yield from described_keys(sections[0], f"{path}.{name}".lstrip("."))
         elif not sections:
-            yield path, field.alias or name
+            yield path, field.alias or name, field
 
 
 def test_the_example_mentions_every_key_in_its_section() -> None:
@@ -122,6 +127,13 @@ def test_the_example_mentions_every_key_in_its_section() -> None:
         assert re.search(rf"^#?{key} = |\.{key}\]", text, re.MULTILINE), key
     for name in DEFAULT:
         assert name in text
+
+
+def test_the_model_says_of_every_setting_what_it_is_for() -> None:
+    """Or, where all keys of a section are alike, of the section."""
+    undescribed = [(path, key) for path, key, field in described_keys(Configuration) if not field.description]
+    assert {path for path, _ in undescribed} == {"customers.winner"}
+    assert not [key for key, field in OperationSettings.model_fields.items() if not field.description]
 
 
 # What comes out

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from outbox_worker.configuration.model import InBoost
+from outbox_worker.configuration.portal import InBoost
 from outbox_worker.configuration.sources import SECRETS
 from outbox_worker.errors import ConfigurationError, SchemaMismatch
 

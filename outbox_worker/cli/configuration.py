@@ -10,7 +10,6 @@ from outbox_worker import configuration as settings_of
 from outbox_worker.cli import output
 from outbox_worker.cli.masking import encoded
 from outbox_worker.cli.options import configuration_option, json_option
-from outbox_worker.cli.shipped import shipped
 
 
 @click.group()
@@ -56,4 +55,4 @@ def show(configuration_file: Path | None, as_json: bool) -> None:
 @configuration.command()
 def example() -> None:
     """Print the configuration file in which every setting is explained, to begin with."""
-    click.echo(shipped("outbox-worker.toml"), nl=False)
+    click.echo(settings_of.example(), nl=False)

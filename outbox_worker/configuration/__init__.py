@@ -3,7 +3,8 @@
     sources ──document──▶ model ──▶ contradictions ──▶ Configuration ──▶ profile(), timetable, conninfo …
         └── complaints ─────┴──────────────┴─────────▶ refusal: one ConfigurationError that lists them all
 
-Nothing here says what a setting is for: that stands in `systemd/outbox-worker.toml`, and a test keeps the two together.
+What a setting is for stands below its key in the model, and nowhere else: `documentation` makes of it the example that
+`systemd/outbox-worker.toml` ships.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ from pydantic import ValidationError
 
 from outbox_worker import logs
 from outbox_worker.configuration.contradictions import contradictions
+from outbox_worker.configuration.documentation import example
 from outbox_worker.configuration.explanation import Explained, explain
 from outbox_worker.configuration.model import Configuration
 from outbox_worker.configuration.refusal import complaints_of, refuse
 from outbox_worker.configuration.sources import Reading, gather
 
-__all__ = ["Configuration", "Explained", "explained", "load"]
+__all__ = ["Configuration", "Explained", "example", "explained", "load"]
 
 
 def load(file: Path | None = None, *, to_deliver: bool = True, to_identify: bool = False) -> Configuration:

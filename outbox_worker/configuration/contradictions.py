@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import timedelta
 
-from outbox_worker.configuration.model import Configuration, Hook, InBoost, Rounds
+from outbox_worker.configuration.model import Configuration, Rounds
 from outbox_worker.configuration.overrides import OperationSettings
+from outbox_worker.configuration.portal import Hook, InBoost
 from outbox_worker.configuration.refusal import Complaint, Location, suggestion
 from outbox_worker.configuration.values import is_plain_to_elsewhere
 from outbox_worker.inboost.operations import API, DEFAULT, DELIVERIES, Operation

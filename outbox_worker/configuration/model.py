@@ -1,9 +1,11 @@
-"""The settings: every section and key, its kind, its default. `systemd/outbox-worker.toml` explains them to people."""
+"""The settings: every section and key, its kind, its default, and what it is for.
+
+The text below a key is for people: `documentation` makes the example of a configuration file of it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import time, timedelta
 from pathlib import Path
 from typing import Literal
@@ -13,42 +15,32 @@ from zoneinfo import ZoneInfo
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pydantic import Field, PrivateAttr, SecretStr
 
-from outbox_worker.configuration.overrides import OperationSettings, Section
+from outbox_worker.configuration.overrides import NEEDED, Section
+from outbox_worker.configuration.portal import InBoost
 from outbox_worker.configuration.values import (
-    Address,
     Bytes,
     Connections,
     Conninfo,
     Count,
     Days,
     Factor,
-    HeaderName,
     Interval,
     LocalTime,
     Months,
     PageSize,
     Port,
-    Portal,
-    Prefix,
-    Rate,
-    Region,
     RequestRate,
     Retention,
-    Scheme,
     Seconds,
     Share,
-    SigningSecrets,
     Span,
     SyncInterval,
-    Token,
     Tokens,
     Zone,
     is_loopback,
 )
 from outbox_worker.inboost import profile
-from outbox_worker.inboost.operations import API, DEFAULT, HOOKS, Operation
 from outbox_worker.logs import Format, Level, Part
-from outbox_worker.records import OnDoubt
 from outbox_worker.rules.matching import Winner
 from outbox_worker.rules.schedule import Timetable
 
@@ -57,11 +49,15 @@ LanePolicy = Literal["continue", "wait"]
 
 
 class Database(Section):
-    """`[database]`: where the accounting database is."""
+    """`[database]`: the accounting database."""
 
-    url: Conninfo
-    password: SecretStr | None = None
-    password_file: Path | None = None
+    url: Conninfo = Field(examples=['"postgresql://outbox_worker@localhost/accounting"'], json_schema_extra=NEEDED)
+    """Where the accounting database is: a URL of libpq or its key=value pairs; sockets, sslmode and so on as libpq has
+    them."""
+    password: SecretStr | None = Field(default=None, examples=['"…"'])
+    """Better in a file or a credential than in the url."""
+    password_file: Path | None = Field(default=None, examples=['"database_password"'])
+    """The file that holds it."""
 
     @property
     def conninfo(self) -> str:
@@ -82,86 +78,22 @@ class Database(Section):
         return f"{host}:{port}/{words.get('dbname') or words.get('user') or ''}"
 
 
-class Hook(Section):
-    """`[inboost.hooks.<name>]`: one incoming webhook of InBoost."""
-
-    url: Address | None = Field(default=None, repr=False)  # its last part is all that protects a hook
-    secrets: SigningSecrets = ()
-    secrets_file: Path | None = None
-    receiver_deduplicates: bool = False
-    on_doubt: OnDoubt | None = None
-    rate_max: Rate | None = None
-
-
-class Hooks(Section):
-    """`[inboost.hooks]`."""
-
-    accrual: Hook = Hook()
-    redemption: Hook = Hook()
-    purchase: Hook = Hook()
-    expiry: Hook = Hook()
-
-    def by_destination(self) -> dict[str, Hook]:
-        """Return the hooks under the names of their destinations."""
-        return {destination: getattr(self, destination.removesuffix("_hook")) for destination in HOOKS}
-
-
-class InBoost(Section):
-    """`[inboost]`: the portal, how to speak to it, and how long to wait."""
-
-    base_url: Portal | None = None
-    token: Token | None = None
-    token_file: Path | None = None
-    token_header: HeaderName = "Authorize"  # noqa: S105
-    token_scheme: Scheme = "Bearer"  # noqa: S105
-    phone_region: Region = "UA"
-    event_id_prefix: Prefix = ""
-    request_timeout: Seconds = timedelta(seconds=10)
-    connect_timeout: Seconds = timedelta(seconds=3)
-    rate_max: Rate | None = None
-    idle_connection_age: Seconds = timedelta(seconds=20)
-    answer_excerpt_max: Bytes = 1000
-    ca_file: Path | None = None
-    allow_plain_http: bool = False
-    hooks: Hooks = Hooks()
-    operations: dict[str, OperationSettings] = Field(default_factory=dict)
-
-    @property
-    def authorization(self) -> str | None:
-        """The header line that carries the token."""
-        if self.token is None:
-            return None
-        words = filter(None, (self.token_scheme, self.token.get_secret_value()))
-        return f"{self.token_header}: {' '.join(words)}"
-
-    @property
-    def rates(self) -> dict[str, float | None]:
-        """How many requests a second each destination gets at most; None: as many as there are."""
-        return {API: self.rate_max} | {name: hook.rate_max for name, hook in self.hooks.by_destination().items()}
-
-    def applied_operations(self) -> dict[str, Operation]:
-        """Return the table of operations with what is overridden in it."""
-        unchanged = OperationSettings()
-        table = {name: self.operations.get(name, unchanged).applied(row) for name, row in DEFAULT.items()}
-        return {name: self._with_doubt_of_hook(row) for name, row in table.items()}
-
-    def _with_doubt_of_hook(self, operation: Operation) -> Operation:
-        hook = self.hooks.by_destination().get(operation.destination)
-        if hook is None:
-            return operation
-        declared = OnDoubt.RESEND if hook.receiver_deduplicates else operation.on_doubt
-        return replace(operation, on_doubt=hook.on_doubt or declared)
-
-
 class Relay(Section):
     """`[relay]`: how much at once, and what a delivery in trouble means for those behind it."""
 
     slots: Count = 16
+    """Requests in flight at once at each destination (the API, each hook). Each has its own, so one that is slow or
+    silent takes nothing from the others."""
     poll_interval: Seconds = timedelta(seconds=5)
+    """New events ring a bell; should a ring be lost, they are found after this time."""
     read_ahead: Count = 20_000
+    """Deliveries known in memory at each destination."""
     lane_read_ahead: Count = 64
+    """Of these, of one customer."""
     on_dead_letter: LanePolicy = "continue"
+    """Whether a customer's later deliveries go on past one that was given up: "continue" or "wait"."""
     on_hold: LanePolicy = "continue"
+    """The same for one that is in doubt and held for a person."""
 
     @property
     def blocking_states(self) -> tuple[str, ...]:
@@ -174,10 +106,17 @@ class Retry(Section):
     """`[retry]`: when a failed attempt is made again."""
 
     first: Seconds = timedelta(seconds=1)
+    """The wait after the first failed try. It grows from here, and each wait is shortened by chance, so that what
+    failed together does not come back together."""
     factor: Factor = 2.0
+    """By how much each wait is longer than the one before."""
     longest: Seconds = timedelta(minutes=15)
+    """The longest wait."""
     tries_max: Count = 20
+    """After so many tries a person is asked. A destination that cannot be reached, throttles or refuses the token costs
+    a delivery none of them."""
     circuit_threshold: Count = 5
+    """After so many failures in a row a destination gets one request at a time until it answers one."""
 
     @property
     def timetable(self) -> Timetable:
@@ -189,38 +128,57 @@ class CustomerSyncRound(Section):
     """`[rounds.customer_sync]`: how often customers are compared with InBoost's clients."""
 
     enabled: bool = True
+    """false: this worker does not make it."""
     interval: SyncInterval = timedelta(minutes=15)
+    """From 10m to 30m."""
 
 
 class ReconciliationRound(Section):
-    """`[rounds.reconciliation]`: how often facts are held against events, and those of how long."""
+    """`[rounds.reconciliation]`: how often facts that no event tells of are recorded; see `outbox-worker reconcile`."""
 
     enabled: bool = True
+    """false: this worker does not make it."""
     interval: Interval = timedelta(hours=1)
+    """From 5m to 1d."""
     window: Span = timedelta(days=3)
+    """Facts of how long."""
 
 
 class ExpiryNoticeRound(Section):
-    """`[rounds.expiry_notice]`: when customers are told of bonuses that will expire, and how long before."""
+    """`[rounds.expiry_notice]`: when InBoost is told whose bonuses will expire.
+
+    One request has all phones; nobody is told twice of the same bonuses.
+    """
 
     enabled: bool = True
+    """false: this worker does not make it."""
     at: LocalTime = time(10)
+    """When, by the shop's clocks."""
     horizon_days: Days = 7
+    """What expires today is meant, and what does up to so many days later."""
 
 
 class HousekeepingRound(Section):
-    """`[rounds.housekeeping]`: when what is old is forgotten, and what is old."""
+    """`[rounds.housekeeping]`: when what is old is forgotten. What was not delivered stays, however old."""
 
     enabled: bool = True
+    """false: this worker does not make it."""
     at: LocalTime = time(3, 30)
+    """When, by the shop's clocks."""
     keep: Retention = timedelta(days=180)
+    """At least 120d. Of an older event its name is kept, so that the same fact is never sent again."""
 
 
 class Rounds(Section):
-    """`[rounds]`: work that comes every so often."""
+    """`[rounds]`: work that comes every so often, in a process beside the relay.
+
+    Of several workers one runs a round at a time, whichever finds it due. `outbox-worker rounds list` shows them.
+    """
 
     enabled: bool = True
+    """false: this worker only delivers."""
     time_zone: Zone = ZoneInfo("Europe/Kyiv")
+    """The shop's: what time it is there, and what date."""
     customer_sync: CustomerSyncRound = CustomerSyncRound()
     reconciliation: ReconciliationRound = ReconciliationRound()
     expiry_notice: ExpiryNoticeRound = ExpiryNoticeRound()
@@ -228,7 +186,11 @@ class Rounds(Section):
 
 
 class Winners(Section):
-    """`[customers.winner]`: whose value is kept where InBoost and accounting differ, field by field."""
+    """`[customers.winner]`: whose value is kept where both sides have one and they differ.
+
+    "inboost", "accounting", or "newest", the one that was changed last (where one side does not know, accounting's). An
+    empty value never replaces a filled one.
+    """
 
     phone: Winner = Winner.NEWEST
     first_name: Winner = Winner.NEWEST
@@ -242,10 +204,19 @@ class Customers(Section):
     """`[customers]`: how InBoost's clients become customers of accounting."""
 
     history_months: Months = 3
+    """When a client is linked with a customer, the purchases of so many months are sent to InBoost, and the balance.
+    The months begin at midnight in [rounds] time_zone."""
     page_size: PageSize = 1_000
+    """So many clients are asked for at once."""
     overlap: Seconds = timedelta(minutes=5)
+    """Each run reads again what was updated in so many seconds before the last one, for clocks differ and clients
+    change while we read. A client that comes again as it was costs nothing."""
     change_share_max: Share = 0.2
+    """A run that would create or change more than this part of all customers (and more than 100) stops, until a person
+    has looked and says `outbox-worker customers sync --force`."""
     unknown_client: Literal["wait", "create"] = "wait"
+    """What becomes of deliveries for a client that InBoost does not know: they "wait" until it does; or the worker
+    looks every 20 seconds and has it "create" the client, from accounting."""
     winner: Winners = Winners()
 
     @property
@@ -258,20 +229,35 @@ class Web(Section):
     """`[web]`: metrics and health."""
 
     host: str = "127.0.0.1"
+    """Where they are served."""
     port: Port = 9464
+    """0 takes a free one."""
 
 
 class Identify(Section):
-    """`[identify]`: what `outbox-worker web` serves, and to whom."""
+    """`[identify]`: `outbox-worker web`, a process of its own: POST /identify, /openapi.json.
+
+    Give it a database role of its own, one that has outbox_identify: OUTBOX_WORKER__DATABASE__URL in its unit. Phones
+    are read with phone_region of [inboost].
+    """
 
     host: str = "127.0.0.1"
+    """Where it is served."""
     port: Port = 9480
+    """0 takes a free one."""
     monitoring_port: Port = 9481
+    """Where its metrics and health are, at the same host."""
     tokens: Tokens = ()
-    tokens_file: Path | None = None
+    """One for each caller, 16 characters at least: Authorization: Bearer <token>. Without any, everybody on this
+    machine may ask; for another host there must be one."""
+    tokens_file: Path | None = Field(default=None, examples=['"identify_tokens"'])
+    """The file that holds them, one on each line."""
     connections: Connections = 8
+    """Connections to the database for what is new: so many are worked on at once. One more answers what is known."""
     body_max: Bytes = 16_384
+    """Bytes of a request's body."""
     requests_per_second: RequestRate = 1000
+    """Of each address; 0: any number. Behind a proxy all come from its address."""
 
     @property
     def is_for_this_machine(self) -> bool:
@@ -280,11 +266,15 @@ class Identify(Section):
 
 
 class Log(Section):
-    """`[log]`."""
+    """`[log]`: what is logged, and how; to the standard error."""
 
     format: Format = "auto"
+    """"json", "console" (for people), or "auto": console on a terminal, json otherwise."""
     level: Level = "info"
+    """"debug", "info", "warning", "error" or "critical"."""
     levels: dict[Part, Level] = Field(default_factory=dict)
+    """Parts may have a level of their own, as { relay = "warning" }: relay (a line for each attempt), rounds, web,
+    libraries."""
 
 
 class Configuration(Section):

@@ -15,11 +15,13 @@ from outbox_worker.inboost.operations import Field, Operation
 from outbox_worker.records import OnDoubt
 from outbox_worker.rules.outcome import Meanings
 
+NEEDED: dict[str, JsonValue] = {"needed": True}  # by every installation: the example gives it, to be changed
+
 
 class Section(BaseModel):
     """A table of the configuration file. Unknown keys are refused: a mistyped key must not go unnoticed."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, use_attribute_docstrings=True)
 
 
 class FieldSetting(Section):
@@ -65,16 +67,40 @@ def merged(known: Mapping[str, Field], settings: Mapping[str, FieldSetting]) -> 
 
 
 class OperationSettings(Section):
-    """What differs from the default profile in one operation."""
+    """`[inboost.operations.<name>]`: what differs from our assumptions in your portal's documentation.
+
+    An operation can be changed in any part. There are set_bonus_balance, add_purchase, find_purchase, accrual_webhook,
+    redemption_webhook, purchase_webhook, expiry_webhook, list_clients, find_client, add_client, update_client. An
+    example of each key; none of them is needed.
+    """
 
     enabled: bool = True
-    method: Literal["GET", "POST", "PUT", "PATCH"] | None = None
-    path: PathTemplate | None = None
-    accepted: tuple[Status, ...] | None = None
-    duplicate: tuple[Status, ...] | None = None
-    unknown_client: tuple[Status, ...] | None = None
-    on_doubt: OnDoubt | None = None
-    fields: dict[str, FieldSetting] = Key(default_factory=dict)
+    """false: nothing is sent there. Events are still recorded, and a delivery that is already waiting becomes a dead
+    letter."""
+    method: Literal["GET", "POST", "PUT", "PATCH"] | None = Key(default=None, examples=['"POST"'])
+    """The request's."""
+    path: PathTemplate | None = Key(default=None, examples=['"/api/MyClients/{phone}/purchases"'])
+    """{phone}, {event_id} and the plain values of the event stand for themselves, percent-encoded."""
+    accepted: tuple[Status, ...] | None = Key(default=None, examples=["[200, 201]"])
+    """HTTP statuses that mean: done. An empty list is any 2xx."""
+    duplicate: tuple[Status, ...] | None = Key(default=None, examples=["[409]"])
+    """Those that mean: done before."""
+    unknown_client: tuple[Status, ...] | None = Key(default=None, examples=["[404]"])
+    """Those that mean: no such client."""
+    on_doubt: OnDoubt | None = Key(default=None, examples=['"lookup"'])
+    """When it is in doubt: "lookup" (find_purchase decides), "resend" (the receiver deduplicates), "hold" (a person
+    does)."""
+    fields: dict[str, FieldSetting] = Key(
+        default_factory=dict,
+        examples=[
+            'purchaseId = "purchase_id"',
+            'total = { from = "total", required = true }',
+            'lines = { from = "lines", each = { sku = "sku", name = "name" } }',
+        ],
+    )
+    """InBoost's name = our name. Ours are those of the event's payload, and event_id, occurred_at, recorded_at. false
+    leaves a field out; { from = "total", required = false } and { constant = "POS" } are further forms. Of the fields
+    of a line those that are not named stay as they are."""
 
     def applied(self, known: Operation) -> Operation:
         """Return the operation as it is now."""
