@@ -121,7 +121,7 @@ def _invite(stage: World, planned: Sequence[sales.Sale], seed: int) -> dict[str,
     """Make everybody who will buy a customer of accounting and a client of InBoost."""
     invited = customers.invent((sale.customer for sale in planned if sale.customer is not None), seed)
     stage.control.register(customer.phone for customer in invited.values())
-    return shop.register(stage.shop_url, invited.values())
+    return shop.register(stage.shop_url, invited.values(), sales.discreet(planned))
 
 
 def _say_ready(console: Console, took_s: float, customer_count: int, faults: str) -> None:
@@ -164,6 +164,7 @@ def _sentence(verdict: Verdict, last: Progress, summary: Summary) -> str:
     counts = ", ".join(f"{verdict.total(word) or 'none'} {word}" for word in COMPLAINTS)
     return (
         f"{verdict.expected['add_purchase']:,} purchases called for {verdict.expected.total():,} effects: {counts}; "
+        f"{verdict.contact_count:,} orders with another phone or an e-mail address alone reached their buyer's client; "
         f"{faults:,} faults, {refused:,} repetitions that InBoost recognised, {last.elapsed_s:.0f} s."
     )
 

@@ -175,7 +175,10 @@ def customers_by_email(connection: Connection) -> list[tuple[str, str, str]]:
 
 
 def expire(connection: Connection, since: datetime, blocking: Collection[str]) -> int:
-    """Close what has waited for a phone, or without a customer for its client, since before the window of history."""
+    """Close what has waited for a phone, or without a customer for its client, since before the window of history.
+
+    What counts is when it was recorded: an order that was entered late has not waited.
+    """
     delivery, addressee = tables.delivery.c, tables.addressee.c
     is_old = (
         described()
@@ -188,7 +191,7 @@ def expire(connection: Connection, since: datetime, blocking: Collection[str]) -
             delivery.reason.not_like(lanes.FOLLOWS),
             or_(addressee.phone.is_(None), addressee.customer_id.is_(None)),
             addressee.identified_at.is_not(None),
-            tables.event.c.occurred_at < since,
+            tables.event.c.recorded_at < since,
         )
         .with_for_update(of=tables.delivery, skip_locked=True)
     )

@@ -18,6 +18,7 @@ from outbox_worker.records import Action, Outcome
 
 _COUNTS = text(
     "select (select count(*) from outbox.event) as events, count(*) filter (where verdict = :delivered) as delivered,"
+    " (select count(*) from outbox.addressee where chosen_as is null) as unidentified,"
     " count(*) filter (where verdict = :retried) as retried, count(*) filter (where outcome = :in_doubt) as doubts"
     " from outbox.attempt"
 ).bindparams(delivered=Action.ACKNOWLEDGE, retried=Action.RETRY, in_doubt=Outcome.IN_DOUBT)
@@ -74,6 +75,7 @@ class Progress:
     held_count: int
     dead_count: int
     waiting_count: int
+    unidentified_count: int  # of these, orders whose buyer is not known yet, or has no phone
     lag_s: float
     latency_ms_p50: float | None
     latency_ms_p95: float | None
@@ -82,7 +84,7 @@ class Progress:
     @property
     def is_settled(self) -> bool:
         """Whether the worker has nothing more to do by itself."""
-        return self.pending_count == 0 and self.in_doubt_count == 0
+        return self.pending_count == 0 and self.in_doubt_count == 0 and self.unidentified_count == 0
 
 
 class Observer:
@@ -119,6 +121,7 @@ class Observer:
             held_count=status.count("held"),
             dead_count=status.count("dead"),
             waiting_count=status.count("waiting"),
+            unidentified_count=counts.unidentified,
             lag_s=status.lag_s,
             latency_ms_p50=self._latencies.at(0.50),
             latency_ms_p95=self._latencies.at(0.95),

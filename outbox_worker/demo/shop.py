@@ -8,7 +8,7 @@ One customer's sales all go through one session, so their order is defined by ac
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -19,7 +19,7 @@ from typing import Self
 import psycopg
 
 from outbox_worker.demo.customers import Customer
-from outbox_worker.demo.sales import Line, Sale
+from outbox_worker.demo.sales import Leaves, Line, Sale
 
 SESSIONS = 4
 BONUS_LIFE = timedelta(days=365)
@@ -35,8 +35,10 @@ _REGISTER = """
     )
     select phone, customer_id from registered
 """
+_EMAIL = "update accounting.customer set email = %s where customer_id = %s"
 _PURCHASE = """
-    insert into accounting.purchase (customer_id, purchased_at, total) values (%s, %s, %s) returning purchase_id
+    insert into accounting.purchase (customer_id, purchased_at, total, contact_email, contact_phone)
+    values (%s, %s, %s, %s, %s) returning purchase_id
 """
 _LINE = """
     insert into accounting.purchase_line (purchase_id, line_number, sku, name, quantity, price, amount)
@@ -49,14 +51,34 @@ _ENTRY = """
 """
 
 
-def register(conninfo: str, customers: Iterable[Customer]) -> dict[str, int]:
-    """Enter the customers and open an account for each; return their ids by name."""
+def register(conninfo: str, customers: Iterable[Customer], discreet: Collection[str] = frozenset()) -> dict[str, int]:
+    """Enter the customers and open an account for each; return their ids by name.
+
+    The discreet give no e-mail address.
+    """
     by_phone = {customer.spelled_phone: customer for customer in customers}
     given = list(by_phone.values())
     columns = [list(by_phone), [each.first_name for each in given], [each.last_name for each in given]]
     with psycopg.connect(conninfo, application_name="shop") as connection:
         rows = connection.execute(_REGISTER, columns).fetchall()
-    return {by_phone[phone].name: customer_id for phone, customer_id in rows}
+        customer_ids = {by_phone[phone].name: int(customer_id) for phone, customer_id in rows}
+        told = [(_email(number), number) for name, number in customer_ids.items() if name not in discreet]
+        connection.cursor().executemany(_EMAIL, told)
+    return customer_ids
+
+
+def _email(customer_id: int) -> str:
+    return f"buyer.{customer_id}@example.com"
+
+
+def _left(sale: Sale, customer_id: int | None) -> tuple[str | None, str | None]:
+    """Return the e-mail address and the phone that are left with an order, however they are written today."""
+    if customer_id is None or sale.leaves is Leaves.NOTHING:
+        return None, None
+    email, other_phone = _email(customer_id), f"091 {1_234_567 + customer_id}"
+    if sale.leaves is Leaves.BOTH:
+        return email, other_phone
+    return (email.upper(), None) if sale.leaves is Leaves.EMAIL else (None, f"+38{other_phone}")
 
 
 class Replay:
@@ -131,14 +153,16 @@ class Replay:
 
     def _enter(self, connection: psycopg.Connection, sale: Sale) -> list[str]:
         """Write one sale; return by which names the world will hear of it."""
-        customer_id = None if sale.customer is None else self._customer_ids[sale.customer]
+        buyer_id = None if sale.customer is None else self._customer_ids[sale.customer]
+        customer_id = None if sale.is_guests else buyer_id
         purchased_at = datetime.now(UTC) - sale.age
-        row = connection.execute(_PURCHASE, [customer_id, purchased_at, sale.total]).fetchone()
+        given = [customer_id, purchased_at, sale.total, *_left(sale, buyer_id)]
+        row = connection.execute(_PURCHASE, given).fetchone()
         purchase_id = int(row[0]) if row else 0
         with connection.cursor() as cursor:
             cursor.executemany(_LINE, [_row(purchase_id, number, line) for number, line in enumerate(sale.lines, 1)])
         if customer_id is None:
-            return []
+            return [str(purchase_id)] if sale.is_guests else []
         codes = _enter_bonuses(connection, sale, customer_id, purchase_id, purchased_at)
         return [str(purchase_id), *codes]
 

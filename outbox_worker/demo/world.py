@@ -54,9 +54,12 @@ poll_interval = 1
 first = 0.1
 longest = 2
 
-# The judge knows what the shop sold, and nothing of what comes round by the clock.
+# The judge knows what the shop sold, and nothing of what comes round by the clock. Orders are identified all the same.
 [rounds]
-enabled = false
+customer_sync.enabled = false
+reconciliation.enabled = false
+expiry_notice.enabled = false
+housekeeping.enabled = false
 
 [web]
 port = 0

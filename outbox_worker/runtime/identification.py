@@ -14,7 +14,7 @@ accounting books two orders to one customer links nothing: shops book strangers 
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from time import monotonic
 
@@ -171,30 +171,33 @@ class Identification:
         if self._waiting_look.is_due():
             with self._waiting_look:
                 waiting = session.call(addressees.without_phone)
-                self._waiting_look.is_wanted = bool(waiting)
-                self._ask_accounting(session, waiting)
-                count += self._address_anew(session, waiting)
+                promising = self._promising(session, waiting)
+            self._waiting_look.is_wanted = bool(waiting)
+            count += self._address_anew(session, promising)
+            self._ask_accounting(session, waiting)
         if self._unknown_look.is_due():
             with self._unknown_look:
-                count += self._address_anew(session, session.call(addressees.unknown))
+                promising = self._promising(session, session.call(addressees.unknown))
+            count += self._address_anew(session, promising)
         if self._expiry.is_due():
             with self._expiry:
                 self._expire(session)
+            self._looked_up.clear()
         return count
 
-    def _address_anew(self, session: BellSession, waiting: Sequence[Order]) -> int:
-        count = 0
-        for start in range(0, len(waiting), BATCH):
-            orders = waiting[start : start + BATCH]
-            found: Collection[str] = session.call(addressing.promising, orders, self._phones_of(orders))
-            if promising := [it for it in orders if it.event_id in found]:
-                count += self._address(session, promising, [it.contact_id for it in promising])
-        return count
+    def _promising(self, session: BellSession, waiting: Sequence[Order]) -> list[Order]:
+        found: list[Order] = []
+        for orders in _batches(waiting):
+            event_ids: Collection[str] = session.call(addressing.promising, orders, self._phones_of(orders))
+            found += [it for it in orders if it.event_id in event_ids]
+        return found
+
+    def _address_anew(self, session: BellSession, promising: Sequence[Order]) -> int:
+        return sum(self._address(session, it, [order.contact_id for order in it]) for it in _batches(promising))
 
     def _ask_accounting(self, session: BellSession, waiting: Sequence[Order]) -> None:
-        """Look among accounting's customers for e-mail addresses of orders without a phone, once for each order."""
-        new = {it.event_id for it in waiting} - self._looked_up
-        if not new or not self._email_look.is_due():
+        """Look among accounting's customers for e-mail addresses of orders without a phone: of new ones, or hourly."""
+        if not ({it.event_id for it in waiting} - self._looked_up and self._email_look.is_due()):
             return
         with self._email_look:
             found = session.call(addressees.customers_by_email)
@@ -202,6 +205,8 @@ class Identification:
         for customer_id, email, phone in found:
             self._identify(session, self._ask(email, phone))
             session.call(directory.add, [customer_id], [phone], [normalise(phone, self._terms.region)])
+        if found:
+            self._waiting_look.soon()
 
     def _expire(self, session: BellSession) -> None:
         links = self._terms.links
@@ -219,6 +224,10 @@ class Identification:
         while not self._stop.is_set() and (left_s := until_s - monotonic()) > 0:
             if session.wait(min(left_s, STOP_S)):
                 return
+
+
+def _batches(orders: Sequence[Order]) -> Iterator[Sequence[Order]]:
+    return (orders[start : start + BATCH] for start in range(0, len(orders), BATCH))
 
 
 class _Rarely:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from outbox_worker.demo.customers import invent
 from outbox_worker.demo.purchases import Purchase, generate
-from outbox_worker.demo.sales import LINES_MAX, plan
+from outbox_worker.demo.sales import LINES_MAX, Leaves, plan
 from outbox_worker.rules.phones import normalise
 
 purchases = st.builds(
@@ -47,6 +47,16 @@ def test_the_same_seed_plans_the_same_and_everything_that_is_to_be_shown_occurs(
     assert 20 < sum(sale.is_broken_off_first for sale in sales) < 150
     assert 200 < sum(sale.redeems for sale in sales) < 600
     assert any(sale.accrual == 0 for sale in sales)
+    assert all(sum(sale.leaves is leaves for sale in sales) > 20 for leaves in Leaves)
+    assert all(sale.customer is not None for sale in sales if sale.is_guests)
+
+
+def test_the_other_phone_is_left_alone_only_by_those_who_have_given_it_before() -> None:
+    given: set[str] = set()
+    for sale in plan(generate(2, 2_000), 2):
+        if sale.leaves is Leaves.BOTH and sale.customer is not None:
+            given.add(sale.customer)
+        assert sale.leaves is not Leaves.PHONE or sale.customer in given
 
 
 def test_nothing_bought_is_nothing_sold() -> None:

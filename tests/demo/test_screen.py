@@ -24,6 +24,7 @@ PROGRESS = Progress(
     held_count=2,
     dead_count=1,
     waiting_count=0,
+    unidentified_count=0,
     lag_s=0.5,
     latency_ms_p50=2.25,
     latency_ms_p95=None,

@@ -300,3 +300,23 @@ def test_money_is_the_same_only_with_its_scale() -> None:
 
 def test_the_judge_reads_phones_by_itself() -> None:
     assert e164("(050) 123-45-67") == e164("380501234567") == ANNA
+
+
+GUESTS = replace(BOOKS.purchases[2], is_guests=True, has_contact=True)
+WITH_A_GUEST = replace(BOOKS, purchases=[GUESTS if it.purchase_id == 4 else it for it in BOOKS.purchases])
+
+
+def test_an_order_of_a_guest_must_reach_the_client_that_he_is() -> None:
+    verdict = judge(WITH_A_GUEST, RIGHT)
+    assert verdict.is_clean and verdict.contact_count == 1
+    effects = list(RIGHT.effects)
+    index = find("add_purchase", 4)
+    effects[index] = msgspec.structs.replace(effects[index], phone="+380507654321")
+    verdict = judge(WITH_A_GUEST, replace(RIGHT, effects=effects))
+    assert verdict.total("altered") == 1 and verdict.contact_count == 0
+
+
+def test_an_order_of_a_guest_may_come_whenever_it_is_known_whose_it_is_and_the_others_may_not() -> None:
+    assert judge(WITH_A_GUEST, replace(RIGHT, effects=swapped(("add_purchase", 4), ("add_purchase", 5)))).is_clean
+    late = judge(WITH_A_GUEST, replace(RIGHT, effects=swapped(("add_purchase", 1), ("add_purchase", 5))))
+    assert late.total("out of order")
