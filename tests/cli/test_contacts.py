@@ -140,6 +140,44 @@ def test_who_wants_to_be_forgotten_is_forgotten_and_nothing_can_be_sent_twice(de
     assert desk("contacts", "show", "1").lines[0].split()[:3] == ["1", "primary", "erased"]
 
 
+def test_erase_takes_the_customer_out_of_what_orders_and_the_customer_sync_have(desk: Desk, traced: Rows) -> None:
+    traced.do(
+        "select outbox.record_event('purchase', '4', null, %s::json, now())",
+        json.dumps({"purchase_id": "4", "phone": None, "contact_email": "anna@example.com", "total": 5}),
+    )
+    traced.do(
+        "update outbox.addressee set phone = %s, contact_id = 1, chosen_as = 'contact', identified_at = now()", PHONE
+    )
+    traced.do(
+        "insert into outbox.client (customer_id, client_id, phone, digest)"
+        " values ('7', 'c7', %s, ''), ('8', 'c8', %s, '')",
+        PHONE,
+        OTHER,
+    )
+    traced.do("insert into outbox.customer_phone values ('7', '050 123 45 67', %s), ('8', %s, %s)", PHONE, OTHER, OTHER)
+    for key, phone, document in (
+        ("id:1", PHONE, {"phone": PHONE}),
+        ("digest:1", None, ["(050) 123-45-67"]),
+        ("id:2", OTHER, {"phone": OTHER}),
+    ):
+        traced.do(
+            "insert into outbox.unstored_client (client_key, phone, kind, reason, customer_ids, digest, document)"
+            " values (%s, %s, 'refused', 'x', '{}', '', %s::json)",
+            key,
+            phone,
+            json.dumps(document),
+        )
+    told = desk("contacts", "erase", "--phone", PHONE, "--yes", "--json", *WHY)
+    assert told.status == 0 and "purchase:4" in told.data["event_ids"]
+    assert traced.all("select customer_id from outbox.client") == [("8",)]
+    assert traced.all("select customer_id from outbox.customer_phone") == [("8",)]
+    assert traced.all("select client_key from outbox.unstored_client") == [("id:2",)]
+    assert traced.all("select count(*) from outbox.addressee") == [(0,)]
+    assert payload(traced, "purchase:4")["contact_email"] is None
+    assert traced.state("purchase:4") is None
+    assert traced.all("select outbox.record_event('purchase', '4', null, '{}', now())") == [(False,)]
+
+
 def test_what_is_being_sent_keeps_a_customer_from_being_erased_for_a_moment(desk: Desk, traced: Rows) -> None:
     traced.claimed("purchase:2")
     told = desk("contacts", "erase", "1", "--yes", *WHY)
