@@ -9,6 +9,7 @@
     ├── InBoostUnavailable       69  InBoost cannot be reached, and this command cannot wait
     ├── VerdictFailed             1  the demo found something lost, doubled or out of order
     ├── NothingMatched            1  what a person asked for is not there, so nothing was shown or done
+    ├── NotDiscarded              1  what is to be sent anew was not given up, and may have arrived
     ├── RunningElsewhere          3  a round is being run at this moment, by a worker or another person
     ├── SyncStopped               1  the customer sync stopped before its end, for a person to look at
     ├── BeingSent                 3  some was not done, because it is on its way at this moment; the rest was
@@ -69,6 +70,12 @@ class VerdictFailed(OutboxWorkerError):
 
 class NothingMatched(OutboxWorkerError):
     """Say what was looked for, and where it may be found."""
+
+    exit_status = 1
+
+
+class NotDiscarded(OutboxWorkerError):
+    """Say how it stands instead, and the command for that."""
 
     exit_status = 1
 

@@ -11,6 +11,7 @@ from outbox_worker import configuration
 from outbox_worker.cli import options, output
 from outbox_worker.configuration import Configuration
 from outbox_worker.configuration.assembly import expiry_notice
+from outbox_worker.database.acts import Instruction
 from outbox_worker.database.engine import session
 from outbox_worker.errors import ConfigurationError, NothingMatched
 from outbox_worker.rules.phones import mask
@@ -41,31 +42,46 @@ def expiry() -> None:
 def preview(configuration_file: Path | None, **shown: Any) -> None:
     """Show who would be told now. Nothing is recorded, nothing is sent."""
     settings = configuration.load(configuration_file, to_deliver=False)
-    _show(_preview(settings), done="would tell", **shown)
+    _show(_checked(settings).preview(), done="would tell", **shown)
 
 
 @expiry.command(epilog=EPILOG)
 @options.configuration_option
+@click.option("--again", "event_id", metavar="EVENT", help="The notice EVENT, which was discarded, with its own list.")
 @options.reason_option
 @options.actor_option
 @options.dry_run_option
 @options.limit_option
 @options.reveal_option
 @options.json_option
-def send(configuration_file: Path | None, reason: str | None, actor: str | None, dry_run: bool, **shown: Any) -> None:
-    """Tell those now who were not told yet, beside the notice of the day. Nobody is told twice of the same bonuses."""
+def send(
+    configuration_file: Path | None,
+    event_id: str | None,
+    reason: str | None,
+    actor: str | None,
+    dry_run: bool,
+    **shown: Any,
+) -> None:
+    """Tell those now who were not told yet, beside the notice of the day. Nobody is told twice of the same bonuses.
+
+    Who was to be told by a notice that became a dead letter and was discarded is told by --again.
+    """
     by = options.instruction(actor, reason, dry_run=dry_run)
     settings = configuration.load(configuration_file, to_deliver=False)
     if not settings.inboost.applied_operations()["expiry_webhook"].enabled:
         raise ConfigurationError(
             "[inboost.operations.expiry_webhook] enabled is false, so that nobody would be told; switch it on first"
         )
-    told = _preview(settings) if dry_run else _checked(settings).send(by)
-    _show(told, done="would tell" if dry_run else "told", **shown)
+    _show(
+        _send(_checked(settings), None if dry_run else by, event_id), done="would tell" if dry_run else "told", **shown
+    )
 
 
-def _preview(settings: Configuration) -> Told:
-    return _checked(settings).preview()
+def _send(notices: ExpiryNotice, by: Instruction | None, event_id: str | None) -> Told:
+    """Make a notice; only show it where there is no instruction."""
+    if event_id is None:
+        return notices.preview() if by is None else notices.send(by)
+    return notices.preview_again(event_id) if by is None else notices.send_again(by, event_id)
 
 
 def _checked(settings: Configuration) -> ExpiryNotice:
@@ -96,7 +112,8 @@ def _show(told: Told, *, done: str, limit: int, reveal: bool, as_json: bool) -> 
         )
     if not as_json:
         people, lots = output.counted(len(found.phones), "person", "people"), output.counted(len(found.lots), "lot")
-        output.show(f"{done} {people} of {lots}, expiring before {told.horizon.expires_before}: {told.event_id}")
+        what = f"{people} of {lots}" if found.lots else f"{people} again"
+        output.show(f"{done} {what}, expiring before {told.horizon.expires_before}: {told.event_id}")
         for phone in phones:
             output.show(phone, indent=2)
         if len(found.phones) > limit:

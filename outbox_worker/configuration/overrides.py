@@ -70,8 +70,8 @@ class OperationSettings(Section):
     """`[inboost.operations.<name>]`: what differs from our assumptions in your portal's documentation.
 
     An operation can be changed in any part. There are set_bonus_balance, add_purchase, find_purchase, accrual_webhook,
-    redemption_webhook, purchase_webhook, expiry_webhook, list_clients, find_client, add_client, update_client. An
-    example of each key; none of them is needed.
+    redemption_webhook, purchase_webhook, expiry_webhook, list_clients, find_client, add_client. An example of each
+    key; none of them is needed.
     """
 
     enabled: bool = True

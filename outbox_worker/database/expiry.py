@@ -10,6 +10,7 @@ lots at the same time waits here, and then finds them told. Nothing of accountin
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import date
 
 import msgspec
@@ -53,6 +54,30 @@ select outbox.record_event(
                       'phones', cast(:phones as json)),
     clock_timestamp())
 """)
+
+_RECORDED = text("""
+select (event.payload->>'expires_before')::date, event.payload->'phones',
+       exists (select from outbox.delivery delivery where delivery.event_id = event.event_id),
+       exists (select from outbox.act act where act.event_id = event.event_id and act.act = 'discard')
+from outbox.event event
+where event.event_id = :event_id and event.kind = 'bonus_expiry'
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A notice that was recorded; `is_open`: it is still to be sent; `is_discarded`: a person gave it up."""
+
+    expires_before: date
+    phones: list[str]
+    is_open: bool
+    is_discarded: bool
+
+
+def recorded(connection: Connection, event_id: str) -> Recorded | None:
+    """Return a notice, None if there is none of that name."""
+    row = connection.execute(_RECORDED, {"event_id": event_id}).one_or_none()
+    return None if row is None else Recorded(*row)
 
 
 def untold(connection: Connection, horizon: Horizon) -> list[Lot]:

@@ -159,7 +159,6 @@ _ROWS = (
     ),
     Operation("find_client", "GET", API, _meanings(200), "/api/MyClients?phone={phone}", _CLIENTS),
     Operation("add_client", "POST", API, _meanings(200, 201, duplicate=409), "/api/MyClients/AddNewClient", _CLIENT),
-    Operation("update_client", "PUT", API, _meanings(200, 204, unknown_client=404), "/api/MyClients/{phone}", _CLIENT),
 )
 
 DEFAULT: Mapping[str, Operation] = {row.name: row for row in _ROWS}

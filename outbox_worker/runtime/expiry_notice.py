@@ -5,6 +5,7 @@
 A day has one notice: its source id is the date in the shop's zone, and when the round is repeated after a crash it
 finds the event, or finds nothing to tell. What a person sends beside it has the date and a number. A day that was
 missed is made up for by the next notice: whose lots were not told is still to be told, until they have expired.
+One that a person discarded is made anew when a person says so, by `send_again`.
 """
 
 from __future__ import annotations
@@ -17,12 +18,14 @@ from itertools import count
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import msgspec
+
 from outbox_worker.database import acts
 from outbox_worker.database import expiry as database
 from outbox_worker.database.acts import Deed, Instruction
 from outbox_worker.database.engine import engine, explained, transaction
 from outbox_worker.database.reconciliation import clock
-from outbox_worker.errors import OutboxWorkerError
+from outbox_worker.errors import NotDiscarded, NothingMatched, OutboxWorkerError
 from outbox_worker.rules.expiry import Horizon, Notice, notice
 from outbox_worker.runtime.rounds import Ticking
 
@@ -79,6 +82,39 @@ class ExpiryNotice:
             if told.event_id is not None:
                 acts.record(connection, instruction, [Deed("record", event_id=told.event_id)])
         return told
+
+    def preview_again(self, event_id: str) -> Told:
+        """Return what `send_again` would record, and change nothing. Raises as it does."""
+        with self._transaction() as connection:
+            return self._again(connection, event_id)
+
+    def send_again(self, instruction: Instruction, event_id: str) -> Told:
+        """Make a notice anew that a person had discarded, with the same frozen list.
+
+        Its name is that of the discarded one, so that it is made anew once. Raises NothingMatched where there is no
+        notice of that name, or none that would reach anybody; ConfigurationError where it was not discarded.
+        """
+        with self._transaction() as connection:
+            told = self._again(connection, event_id)
+            _, _, source_id = str(told.event_id).partition(":")
+            if not database.record(connection, source_id, told.horizon.expires_before, told.notice.phones):
+                raise NothingMatched(f"{event_id} was told again already, by {told.event_id}: see `events show`")
+            detail = msgspec.json.encode({"again": event_id}).decode()
+            acts.record(connection, instruction, [Deed("record", event_id=told.event_id, detail=detail)])
+        return told
+
+    def _again(self, connection: Any, event_id: str) -> Told:
+        found, today = database.recorded(connection, event_id), self._day_of(clock(connection))
+        if found is None:
+            raise NothingMatched(f"there is no notice {event_id}; `outbox-worker events list --kind bonus_expiry`")
+        if not found.is_discarded or found.is_open:
+            raise NotDiscarded(
+                f"{event_id} was not discarded: it was delivered, or is still to be; `outbox-worker events show "
+                f"{event_id}` tells. A dead letter is sent again by `outbox-worker dead-letters requeue {event_id}`"
+            )
+        if not found.phones or found.expires_before <= today:
+            raise NothingMatched(f"what {event_id} tells of has expired, or nobody is left in it")
+        return Told(f"{event_id}-again", Horizon(today, found.expires_before), Notice([], found.phones, []))
 
     def _tell(self, connection: Any, day: date, source_id: str) -> Told:
         horizon, found = self._horizon(day), self._find(connection, day)
