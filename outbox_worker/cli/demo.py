@@ -14,7 +14,7 @@ import click
 from rich.console import Console
 
 from outbox_worker.database.engine import engine
-from outbox_worker.demo import books, customers, purchases, sales, shop
+from outbox_worker.demo import books, clients, customers, purchases, sales, shop
 from outbox_worker.demo.control import Summary
 from outbox_worker.demo.faults import STRENGTHS
 from outbox_worker.demo.progress import Observer, Progress
@@ -83,7 +83,8 @@ def demo(context: click.Context, /, **words: Any) -> None:
 
     Starts a PostgreSQL of its own, an accounting system with a bonus programme, a stand-in for InBoost that loses
     answers, throttles and hangs, and the worker between them. Replays purchases, and then holds the stand-in's ledger
-    against the accounting tables. Exit status 1 unless nothing was lost, doubled, out of order, or otherwise wrong.
+    against the accounting tables; at the end customers and clients are synced. Exit status 1 unless nothing was lost,
+    doubled, out of order, or otherwise wrong.
     Nothing is left behind.
     """
     options = Options(**words)
@@ -105,10 +106,13 @@ def play(options: Options, console: Console) -> None:
         verdict = _judge(stage)
         sentence = _sentence(verdict, last, stage.control.summary())
         _tell(stage, console, verdict, last, sentence)
+        synced = _sync(stage, console) if verdict.is_clean else None
         if options.keep:
             _keep(stage, console)
     if not verdict.is_clean:
         raise VerdictFailed(sentence)
+    if synced is not None and not synced.is_right:
+        raise VerdictFailed(str(synced))
 
 
 def _purchases(options: Options) -> list[purchases.Purchase]:
@@ -176,6 +180,14 @@ def _tell(stage: World, console: Console, verdict: Verdict, last: Progress, sent
     show_verdict(console, verdict)
     if verdict.is_clean:
         console.print(sentence, style="bold", highlight=False, soft_wrap=True)
+
+
+def _sync(stage: World, console: Console) -> clients.Synced:
+    """Bring clients and customers together, once, and tell what came of it."""
+    synced = clients.sync(stage)
+    if synced.is_right:
+        console.print(str(synced), highlight=False, soft_wrap=True)
+    return synced
 
 
 def _keep(stage: World, console: Console) -> None:

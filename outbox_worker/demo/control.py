@@ -81,9 +81,9 @@ class Control:
         patience = Retry(total=20, backoff_factor=0.1, backoff_max=0.5)
         self._session.mount("http://", HTTPAdapter(max_retries=patience))
 
-    def register(self, phones: Iterable[str]) -> None:
-        """Make these phones clients of InBoost."""
-        self._ask("POST", "clients", dict[str, int], msgspec.json.encode(list(phones)))
+    def register(self, clients: Iterable[str | dict[str, str]]) -> None:
+        """Make these clients of InBoost: phones, or fields as InBoost names them."""
+        self._ask("POST", "clients", dict[str, int], msgspec.json.encode(list(clients)))
 
     def effects(self, after: int = 0) -> Iterator[Effect]:
         """Read the ledger's effects that follow a sequence number, page by page, to its end."""

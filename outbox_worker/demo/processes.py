@@ -24,6 +24,7 @@ from outbox_worker.errors import OutboxWorkerError
 
 START_S_MAX = 30.0
 STOP_S_MAX = 15.0
+RUN_S_MAX = 60.0
 LOOK_EVERY_S = 0.01
 _LAST_WORDS_MAX = 2000
 
@@ -80,6 +81,15 @@ class Processes:
                 start_new_session=True,
             )
         self._tell_watcher()
+
+    def run(self, name: str, *arguments: str) -> int:
+        """Run `outbox-worker ARGUMENTS` to its end, and return its exit status; what it says goes to its log."""
+        self.start(name, *arguments)
+        try:
+            return self._running[name].wait(RUN_S_MAX)
+        finally:
+            _stop(self._running.pop(name))
+            self._tell_watcher()
 
     def pid(self, name: str) -> int:
         """Return the process id of what was started under a name."""

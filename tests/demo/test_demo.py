@@ -95,6 +95,12 @@ def test_it_delivers_through_faults_and_fails_when_the_receiver_does_not_keep_it
     assert CLEAN in honest.output
     assert re.search(r"\b[1-9]\d* faults", honest.output)
     assert "40 of 40 sales committed" in honest.output
+    synced = re.search(
+        r"(\d+) clients read, 3 whom accounting did not know created there, (\d+) linked, \d+ balances sent;"
+        r" none of (\d+) purchases sent again",
+        " ".join(honest.output.split()),
+    )
+    assert synced and int(synced[1]) == int(synced[2]) > 3 and int(synced[3]) > 30
     assert forgetful.end() == 1, forgetful.output
     assert re.search(r"none lost, [1-9]\d* duplicated, none out of order", forgetful.output)
     assert "duplicated: " in forgetful.output
