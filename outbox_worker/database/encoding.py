@@ -63,7 +63,8 @@ def _about_the_future(turn: Turn, terms: Terms) -> Iterator[Statement]:
         yield Statement("found", statements.LOOK, [*_looks(turn.looks), operations])
     if turn.rereads:
         yield Statement("reread", statements.REREAD, [_array(turn.rereads), operations, str(REREAD_MAX)])
-    yield Statement("destinations", statements.DESTINATIONS, [failures_max])
+    if not turn.at_ring:
+        yield Statement("destinations", statements.DESTINATIONS, [failures_max])
 
 
 def answer_of(turn: Turn, rows: Mapping[str, Sequence[Row]]) -> Answer:
@@ -75,7 +76,7 @@ def answer_of(turn: Turn, rows: Mapping[str, Sequence[Row]]) -> Answer:
     for destination, *due in rows.get("found", ()):
         answer.found.setdefault(destination, []).append(Due(*due))
     answer.reread = [Due(*row) for row in rows.get("reread", ())]
-    answer.destinations = [DestinationState(*row) for row in rows["destinations"]]
+    answer.destinations = [DestinationState(*row) for row in rows.get("destinations", ())]
     if "foreign" in rows:
         answer.oldest_foreign_claim_s = rows["foreign"][0][0]
     if "arm" in rows:

@@ -31,7 +31,7 @@ import psycopg
 
 from outbox_worker.database import encoding, schema, statements
 from outbox_worker.database.options import ENCODING, options
-from outbox_worker.database.pipeline import Pipeline
+from outbox_worker.database.pipeline import Pipeline, Statement
 from outbox_worker.database.turns import Answer, Terms, Turn
 from outbox_worker.errors import DatabaseUnavailable, TurnRefused, TurnUndone
 from outbox_worker.records import Claim
@@ -79,6 +79,7 @@ class Outbox:
         self._connection: psycopg.Connection[Any] | None = None
         self._pipeline: Pipeline | None = None
         self._turn: Turn | None = None
+        self._prepared: tuple[Turn | None, list[Statement]] = None, []
         self._lost_pid = 0
 
     def connect(self, known: Iterable[int]) -> None:
@@ -138,10 +139,16 @@ class Outbox:
         """Whether a turn is under way."""
         return self._turn is not None
 
+    def prepare(self, turn: Turn) -> None:
+        """Make ready what `begin` will send of this turn, while there is time."""
+        self._prepared = turn, encoding.statements_of(turn, self._terms)
+
     def begin(self, turn: Turn) -> None:
         """Send a turn off; `answer` brings what comes of it."""
         self._turn = turn
-        batch = encoding.statements_of(turn, self._terms)
+        prepared, batch = self._prepared
+        if prepared is not turn:
+            batch = encoding.statements_of(turn, self._terms)
         with _explained():
             self._piped.send(batch)
 

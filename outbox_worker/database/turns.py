@@ -74,11 +74,12 @@ class Turn:
     probes: list[str] = field(default_factory=list)  # failing destinations that candidates would go to
     asked: dict[str, int] = field(default_factory=dict)  # candidates for destinations that have a rate
     looks: list[Look] = field(default_factory=list)
-    fresh: list[Look] = field(default_factory=list)  # what these find is claimed at once; each is among `looks` too
+    fresh: list[Look] = field(default_factory=list)  # what these find is claimed at once
     rereads: list[int] = field(default_factory=list)  # lanes to be read from their heads
     unclaimed: list[Due] = field(default_factory=list)  # candidates of the turn before that could not be claimed
     arm: bool = False
     disarm: bool = False
+    at_ring: bool = False  # nothing but `fresh`, the sooner the better
     survey_but: list[int] | None = None  # find the oldest claim in other lanes than these
 
     def __bool__(self) -> bool:

@@ -43,6 +43,14 @@ class Backlog:
         for destination in self._destinations.values():
             self._plan(turn, destination, now_s, look=look)
 
+    def fresh(self, now_s: float) -> list[Look]:
+        """Return where to claim what will be new."""
+        found: list[Look] = []
+        for destination in self._destinations.values():
+            room = min(destination.room(now_s), destination.look_max(LOOK_MAX))
+            found += _fresh(destination, destination.reading.position, room)
+        return found
+
     def take_in(self, turn: Turn, answer: Answer, began_s: float, now_s: float) -> bool:
         """Take the answer to a turn in; return whether it brought anything new to do."""
         self._told = {}
@@ -124,9 +132,7 @@ class Backlog:
         if count_max:
             after = destination.reading.begin(now_s, before_sleep=turn.arm)
             turn.looks.append(Look(destination.name, after, count_max))
-            room = min(destination.room(now_s) - len(taken), count_max)
-            if room > 0 and not destination.is_failing and destination.at_once is None:
-                turn.fresh.append(Look(destination.name, after, room))
+            turn.fresh += _fresh(destination, after, min(destination.room(now_s) - len(taken), count_max))
 
     def _begin(self, turn: Turn, claims: list[Claim], now_s: float) -> None:
         claimed = {claim.lane: claim.delivery_id for claim in claims}
@@ -185,6 +191,12 @@ class Backlog:
         over = 0 if well else destination.failure_count + 1 - destination.failures_max
         backoff_s = self._rest.wait(over + 1, random()).total_seconds() if over >= 0 and not well else 0.0  # noqa: S311
         return DestinationNote(name, well, rest_s, backoff_s, closed)
+
+
+def _fresh(destination: Destination, after: int, room: int) -> list[Look]:
+    """Return where what is new may be claimed as it is found: where neither a probe nor a rate is to be heeded."""
+    is_plain = not destination.is_failing and destination.at_once is None
+    return [Look(destination.name, after, room)] if room > 0 and is_plain else []
 
 
 def _on_our_clock(due: Due, now_s: float) -> Due:

@@ -148,6 +148,8 @@ class Relay:
         self._stop_at_s = inf
         self._asked: Asked | None = None  # the turn under way
         self._began_s = 0.0  # when the last turn began
+        self._at_ring: Turn | None = None  # what is asked first when it rings
+        self._brought_by_ring = False  # something new
         self._connected_at_s = 0.0
         self._lost_at_s = 0.0
         self._was_lost = False
@@ -202,6 +204,7 @@ class Relay:
         except DatabaseUnavailable as error:
             self._lose(error)
         self._journal.round_over()
+        self._prepare_for_ring(monotonic())
         self._wait()
         self.progress_s = monotonic()
 
@@ -234,10 +237,24 @@ class Relay:
         if looks and (self._outbox.rang or (idle and not turn.arm)):
             self._journal.woken("doorbell" if self._outbox.rang else "poll")
         self._over, self._outbox.rang = [], False
-        self._began_s = now_s
-        self._asked = Asked(turn, now_s, idle, looks)
-        self._outbox.begin(turn)
+        self._begin(Asked(turn, now_s, idle, looks))
         self._hear()
+
+    def _begin(self, asked: Asked) -> None:
+        self._at_ring = None  # it would be of an older day
+        self._asked, self._began_s = asked, asked.began_s
+        self._outbox.begin(asked.turn)
+
+    def _prepare_for_ring(self, now_s: float) -> None:
+        """Write down before falling asleep what is asked first when it rings: what is new is claimed by then."""
+        if self._at_ring is None and self._asked is None and self._doorbell.armed and self._backlog.is_idle(now_s):
+            self._at_ring = Turn(at_ring=True, fresh=self._backlog.fresh(now_s))
+            self._outbox.prepare(self._at_ring)
+
+    def _heed_ring(self) -> None:
+        """Claim what is new at once. The ring is not answered by this: the next turn looks as it would have without."""
+        if self._outbox.rang and self._at_ring is not None and self._asked is None and not self.is_stopping:
+            self._begin(Asked(self._at_ring, monotonic(), idle=True, looks=False))
 
     def _is_gathering(self, now_s: float) -> bool:
         """Tell whether a turn is to wait for more that is over, as more soon will be."""
@@ -251,6 +268,7 @@ class Relay:
             if answer is not None and self._asked is not None:
                 asked, self._asked = self._asked, None
                 self._take_in(asked, answer, monotonic())
+            self._heed_ring()
         except TurnUndone as error:
             self._ask_again(error)
         except DatabaseUnavailable as error:
@@ -277,8 +295,12 @@ class Relay:
         deadline_s = asked.began_s + self._request_timeout_s
         self._unsent.extend((claim, deadline_s) for claim in answer.claims)
         self._send_claimed()
-        if asked.looks and self._doorbell.heed(turn, answer, now_s, idle=asked.idle and not new):
-            self._backlog.look_again()
+        if turn.at_ring:
+            self._brought_by_ring = bool(answer.claims)
+        if asked.looks:
+            brought, self._brought_by_ring = new or self._brought_by_ring, False
+            if self._doorbell.heed(turn, answer, now_s, idle=asked.idle and not brought):
+                self._backlog.look_again()
         if turn.survey_but is not None:
             self._plan_take_over(answer.oldest_foreign_claim_s, now_s)
         for conclusion in answer.overtaken:
@@ -395,6 +417,7 @@ class Relay:
             del self._in_flight[claim.lane]
             self._backlog.abandon(claim)
         self._unsent.clear()
+        self._at_ring, self._brought_by_ring = None, False
         self._backlog.forget(set(self._in_flight))
         self._doorbell.forget()
         self._outbox.close()

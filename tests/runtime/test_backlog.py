@@ -207,3 +207,15 @@ def test_a_lane_that_somebody_else_holds_is_asked_for_at_growing_pauses_until_it
         assert turn.rereads == [1]
         backlog.take_in(turn, Answer(reread=[Due(1, 1, 0)]), now_s, now_s)
     assert [round(pause, 3) for pause in pauses] == [0.05, 0.1, 0.2, 0.4, 0.8, 1.0, 1.0, 1.0]
+
+
+def test_what_will_be_new_may_be_claimed_where_there_is_room_and_nothing_to_be_heeded() -> None:
+    backlog = make()
+    answer(backlog, plan(backlog), 7)
+    assert [(look.destination, look.after, look.count_max) for look in backlog.fresh(0)] == [
+        ("api", 7, SLOTS),
+        ("hook", 0, SLOTS),
+    ]
+    for state in ({"paused": True}, {"failure_count": FAILURES_MAX}, {"rest_s": 5.0}, {"at_once": 1}):
+        answer(backlog, plan(backlog), **state)
+        assert [look.destination for look in backlog.fresh(0)] == ["hook"]

@@ -139,7 +139,7 @@ def transactions(world: World, table: str) -> set[int]:
     return {xid for (xid,) in world.rows(f"select distinct xmin::text::bigint from {table}")}
 
 
-def test_what_is_new_is_claimed_by_the_turn_that_finds_it(
+def test_what_is_new_is_claimed_when_it_rings_before_anything_is_looked_for(
     world: World, relay: Relay, forgetful: type[ForgetfulOutbox]
 ) -> None:
     run_until(relay, lambda: relay.is_ready and forgetful.turn_count > 2)
@@ -148,7 +148,7 @@ def test_what_is_new_is_claimed_by_the_turn_that_finds_it(
     world.shop.accrue(world.shop.customer())
     forgetful.look_count = 0
     run_until(relay, lambda: world.claims())
-    assert forgetful.look_count == 1
+    assert forgetful.look_count == 0
 
 
 def test_what_a_turn_finds_and_claims_does_not_hide_what_it_was_to_claim_and_did_not(
@@ -173,6 +173,37 @@ def test_what_a_turn_finds_and_claims_does_not_hide_what_it_was_to_claim_and_did
         world.shop.accrue(one)
     run_until(relay, lambda: taken_away and is_done(world))
     assert counted[0] == len(taken_away)
+
+
+def test_a_claim_made_when_it_rang_whose_answer_is_lost_is_released_and_sent_once(
+    world: World, relay: Relay, forgetful: type[ForgetfulOutbox]
+) -> None:
+    forgetful.loses = staticmethod(lambda turn, answer: turn.at_ring and bool(answer.claims))
+    locked = "select from pg_locks where locktype = 'advisory' and mode = 'ExclusiveLock' and granted"
+    run_until(relay, lambda: relay.is_ready and world.rows(locked))
+    world.shop.accrue(world.shop.customer())
+    run_until(relay, lambda: is_done(world) and world.effect_count() == 2)
+    assert forgetful.lost_count == 1 and world.request_count() == 2
+    assert world.attempts("accrual_webhook") == world.attempts("set_bonus_balance") == [ACCEPTED]
+
+
+def test_told_to_stop_it_claims_nothing_when_it_rings(
+    world: World, relay: Relay, forgetful: type[ForgetfulOutbox]
+) -> None:
+    locked = "select from pg_locks where locktype = 'advisory' and mode = 'ExclusiveLock' and granted"
+    run_until(relay, lambda: relay.is_ready and world.rows(locked))
+    world.inboost.put_faults("*:barrier:point=acted,count=2")
+    world.shop.accrue(world.shop.customer())
+    run_until(relay, lambda: world.held("acted") == 2)
+    begun_s = monotonic()
+    run_until(relay, lambda: monotonic() > begun_s + 0.3)
+    assert world.rows(locked), "it sleeps again"
+    relay.stop()
+    world.shop.accrue(world.shop.customer())
+    begun_s = monotonic()
+    run_until(relay, lambda: monotonic() > begun_s + 0.3)
+    assert world.request_count() == 2
+    world.release()
 
 
 @pytest.mark.long
