@@ -24,24 +24,21 @@ import selectors
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
-from functools import partial
+from datetime import UTC, datetime
 from math import inf
-from random import random
 from time import monotonic
-from typing import Any, Protocol
 
 from outbox_worker.database.outbox import Outbox
-from outbox_worker.database.turns import Answer, DestinationNote, Turn
-from outbox_worker.errors import DatabaseUnavailable, TurnRefused, TurnUndone, Unsendable
+from outbox_worker.database.turns import Answer, Turn
+from outbox_worker.errors import DatabaseUnavailable, TurnUndone, Unsendable
 from outbox_worker.inboost.profile import Profile
 from outbox_worker.inboost.wire import Wire
 from outbox_worker.records import Claim, Conclusion
-from outbox_worker.rules.schedule import Timetable
 from outbox_worker.runtime.backlog import Backlog
+from outbox_worker.runtime.connection import Connection
 from outbox_worker.runtime.doorbell import Doorbell
+from outbox_worker.runtime.journal import Journal
 from outbox_worker.runtime.judge import Flight, Judge
-from outbox_worker.runtime.opening import Opening
 
 TAKE_OVER_AFTER_S = 1.0  # beyond the request time-out
 WAIT_MAX_S = 10.0  # the loop shows that it is alive at least so often
@@ -51,46 +48,10 @@ SETTLE_AFTER_LOSS_S = 2.0  # after a lost connection, others may be about to con
 TURN_MAX_S = 70.0  # beyond the statement time-out: the server hangs, or the way to it was cut without a word
 STOP_WITHOUT_DATABASE_S = 5.0  # how long a stop waits for a database to write its last conclusions to
 UNDONE_MAX = 5  # times in a row that a turn is made again at once; then it is as if the database were lost
-REFUSALS_MAX = 10  # turns that the database refuses, after which the process ends: what is wrong may be its own state
-REFUSALS_APART_S = 60.0  # a refusal so long after the one before is the first again
 STOP_LOOK_S = 0.5  # how often a stop looks whether it waits in vain
 SEND_MAX = 32  # requests that one round sends: meanwhile answers to earlier ones come, and a turn is under way
 GATHER_MAX = 32  # with more requests on their way than this, a turn waits for as many conclusions,
 GATHER_S = 0.004  # or until the one before began so long ago: a transaction for each answer is a burden on accounting
-
-
-class Journal(Protocol):
-    """Where everything that happens is told of, once: the log and the metrics."""
-
-    def concluded(self, conclusion: Conclusion, now: datetime) -> None:
-        """An attempt is over."""
-
-    def overtaken(self, conclusion: Conclusion) -> None:
-        """A conclusion came too late: somebody had taken the claim over."""
-
-    def noted(self, note: DestinationNote) -> None:
-        """Something was written down of a destination."""
-
-    def woken(self, cause: str) -> None:
-        """The idle relay looks for work, because of `doorbell` or `poll`."""
-
-    def unclaimed(self, number: int) -> None:
-        """So many deliveries were to be claimed and were not."""
-
-    def round_over(self) -> None:
-        """Nothing more happens until the relay has waited."""
-
-    def database_lost(self, error: DatabaseUnavailable) -> None:
-        """The connection is gone."""
-
-    def turn_refused(self, error: TurnRefused) -> None:
-        """The database answered, and would not do what it was asked."""
-
-    def turn_undone(self, error: TurnUndone) -> None:
-        """The database undid a turn for another session's sake; it is made again."""
-
-    def database_back(self) -> None:
-        """It is there again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,17 +90,9 @@ class Relay:
         self._selector = selector
         self._journal = journal
         self._request_timeout_s = request_timeout_s
-        self._reconnects = Timetable(first=timedelta(milliseconds=100), longest=timedelta(seconds=3))
-        self._connected = False
+        self._connection = Connection(outbox, selector, journal, hear=self._hear, known=self._known_claims)
         self._answered = False  # a turn, since connecting
         self._caught_up = False  # with what dead workers left, once
-        self._descriptor = -1  # of the connection
-        self._connect_at_s = 0.0
-        self._connect_tries = 0
-        self._opening: Opening[Any] | None = None  # a connection
-        self._refusal_count = 0
-        self._refused_at_s = -inf
-        self._given_up: TurnRefused | None = None
         self._over: list[Conclusion] = []  # concluded, not yet written down
         self._in_flight: dict[int, int] = {}  # lanes and their claims
         self._unsent: deque[tuple[Claim, float]] = deque()  # of these, what is about to be sent, and its deadline
@@ -150,9 +103,6 @@ class Relay:
         self._began_s = 0.0  # when the last turn began
         self._at_ring: Turn | None = None  # what is asked first when it rings
         self._brought_by_ring = False  # something new
-        self._connected_at_s = 0.0
-        self._lost_at_s = 0.0
-        self._was_lost = False
         self.progress_s = monotonic()
 
     def run(self, after_round: Callable[[], None] = lambda: None) -> None:
@@ -160,10 +110,8 @@ class Relay:
         while not self._is_finished():
             self.run_once()
             after_round()
-        if self._opening is not None:
-            self._opening.abandon()
         self._journal.round_over()
-        self._outbox.close()
+        self._connection.close()
         self._wire.close()
 
     def stop(self) -> None:
@@ -177,7 +125,7 @@ class Relay:
     @property
     def is_ready(self) -> bool:
         """Whether the database answers turns, and what dead workers had left at the start is taken over."""
-        return self._connected and self._answered and self._caught_up
+        return self._connection.is_up and self._answered and self._caught_up
 
     @property
     def is_idle(self) -> bool:
@@ -195,8 +143,8 @@ class Relay:
         Raises TurnRefused when the database has refused again and again what it is asked, SchemaMismatch when the
         schema is not ours.
         """
-        if self._given_up is not None:
-            raise self._given_up
+        if self._connection.given_up is not None:
+            raise self._connection.given_up
         self._send_claimed()
         try:
             self._conclude_finished()
@@ -337,8 +285,8 @@ class Relay:
             return 0.0
         wire_s, wait_s = self._wire.timeout(), STOP_LOOK_S if self.is_stopping else WAIT_MAX_S
         due_s = now_s + (wait_s if wire_s is None else min(wire_s, wait_s))
-        if not self._connected:
-            due_s = min(due_s, self._connect_at_s)
+        if not self._connection.is_up:
+            due_s = min(due_s, self._connection.try_at_s)
         elif self._asked is None:
             turn_s = self._began_s + GATHER_S if self._is_gathering(now_s) else self._when_a_turn_is_due(now_s)
             due_s = min(due_s, turn_s)
@@ -378,38 +326,26 @@ class Relay:
         self._take_over_at_s = inf
         if age_s is not None:
             overdue_s = now_s + self._request_timeout_s + TAKE_OVER_AFTER_S - age_s
-            self._take_over_at_s = max(overdue_s, self._connected_at_s + SETTLE_AFTER_LOSS_S if self._was_lost else 0)
+            was_lost = self._connection.lost_at_s > 0
+            self._take_over_at_s = max(overdue_s, self._connection.up_since_s + SETTLE_AFTER_LOSS_S if was_lost else 0)
         self._caught_up = self._caught_up or self._take_over_at_s > now_s
 
     def _known_lanes(self) -> list[int]:
         """Return the lanes of the claims that this worker knows of: on their way, or over and not yet written down."""
         return [*self._in_flight, *(conclusion.claim.lane for conclusion in self._over)]
 
-    # The connection to the database: had, lost, had again.
+    # The connection to the database.
 
     def _is_connected(self, now_s: float) -> bool:
-        if not self._connected and now_s >= self._connect_at_s:
-            known = [*self._in_flight.values(), *(it.claim.claim_id for it in self._over)]
-            self._opening = Opening(partial(self._outbox.open, known), self._selector)
-            self._connect_at_s = inf
-        if self._opening is not None and self._opening.is_over:
-            opened, self._opening = self._opening, None
-            self._take_up(opened.result(), now_s)
-        return self._connected
+        if self._connection.comes_up(now_s):
+            self._doorbell.works = self._outbox.can_ring()
+        return self._connection.is_up
 
-    def _take_up(self, connection: Any, now_s: float) -> None:
-        self._outbox.adopt(connection)
-        self._doorbell.works = self._outbox.can_ring()
-        self._descriptor = self._outbox.fileno()  # kept, for a lost connection cannot name it any more
-        self._selector.register(self._descriptor, selectors.EVENT_READ, self._hear)
-        self._connected, self._connected_at_s, self._connect_tries = True, now_s, 0
-        self._journal.database_back()
+    def _known_claims(self) -> list[int]:
+        return [*self._in_flight.values(), *(conclusion.claim.claim_id for conclusion in self._over)]
 
     def _lose(self, error: DatabaseUnavailable) -> None:
-        """Keep what is over for later; forget what was read; try again after a while."""
-        if self._connected:
-            self._selector.unregister(self._descriptor)
-            self._was_lost, self._lost_at_s = True, monotonic()
+        """Keep what is over for later; forget what was read."""
         if self._asked is not None:
             self._over = self._asked.turn.conclusions + self._over
             self._asked = None
@@ -420,24 +356,8 @@ class Relay:
         self._at_ring, self._brought_by_ring = None, False
         self._backlog.forget(set(self._in_flight))
         self._doorbell.forget()
-        self._outbox.close()
-        self._connected = self._answered = False
-        self._connect_tries += 1
-        if isinstance(error, TurnRefused):
-            self._count_refusal(error, monotonic())
-        tries = max(self._connect_tries, self._refusal_count)
-        wait = self._reconnects.wait(tries, random())  # noqa: S311  # spreads, guards nothing
-        self._connect_at_s = monotonic() + wait.total_seconds()
-        self._journal.database_lost(error)
-
-    def _count_refusal(self, error: TurnRefused, now_s: float) -> None:
-        """Give up after a while: a new process writes down what is in flight as in doubt, without what was refused."""
-        if now_s > self._refused_at_s + REFUSALS_APART_S:
-            self._refusal_count = 0
-        self._refusal_count, self._refused_at_s = self._refusal_count + 1, now_s
-        self._journal.turn_refused(error)
-        if self._refusal_count >= REFUSALS_MAX:
-            self._given_up = error
+        self._answered = False
+        self._connection.lose(error)
 
     def _is_finished(self) -> bool:
         if not self.is_stopping or self._in_flight:
@@ -446,7 +366,7 @@ class Relay:
 
     def _waits_in_vain(self) -> bool:
         """Tell whether a stop has waited long enough for a database that does not answer."""
-        if self._connected and self._asked is None:
+        if self._connection.is_up and self._asked is None:
             return False
-        since_s = self._asked.began_s if self._asked else self._lost_at_s
+        since_s = self._asked.began_s if self._asked else self._connection.lost_at_s
         return monotonic() > max(since_s, self._stop_at_s) + STOP_WITHOUT_DATABASE_S

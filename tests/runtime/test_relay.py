@@ -21,6 +21,7 @@ from outbox_worker.database.turns import Answer, DestinationNote, Look, Terms, T
 from outbox_worker.errors import DatabaseUnavailable, TurnRefused, TurnUndone
 from outbox_worker.inboost.operations import DELIVERIES
 from outbox_worker.records import Action, Conclusion, Outcome, Verdict
+from outbox_worker.runtime import connection
 from outbox_worker.runtime import relay as relay_module
 from outbox_worker.runtime.relay import Relay
 from tests.scenarios.faults import make_commits_fail
@@ -295,7 +296,7 @@ def test_an_overdue_claim_that_nobody_can_conclude_does_not_keep_the_relay_busy(
 def test_a_turn_that_is_refused_again_and_again_ends_the_relay_and_nothing_is_sent_of_it(
     world: World, relay: Relay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(relay_module, "REFUSALS_MAX", 3)
+    monkeypatch.setattr(connection, "REFUSALS_MAX", 3)
     world.shop.accrue(world.shop.customer())
     make_commits_fail(world, "outbox.claim", 1000, errcode="raise_exception")
     with pytest.raises(TurnRefused, match="no space left on device"):
