@@ -85,6 +85,8 @@ def _as_data(found: backlog.Status, sizes: list[TableSize]) -> dict[str, Any]:
         "claimed_count": found.claimed_count,
         "worker_count": found.worker_count,
         "capture_failure_count": found.capture_failure_count,
+        "unidentified_s": found.unidentified_s,
+        "without_phone_count": found.without_phone_count,
         **{f"{state}_count": found.count(state) for state in STATES},
         "estimated_count": found.estimated_count,
         "waiting": [asdict(row) for row in found.waiting],
@@ -108,6 +110,7 @@ def _screen(found: backlog.Status, sizes: list[TableSize]) -> RenderableType:
         f"lag                {found.lag_s:.1f} s: how long the oldest delivery waits that is due",
         f"in flight          {found.claimed_count} requests of {found.worker_count} workers",
         f"capture failures   {found.capture_failure_count} facts could not be recorded when they happened",
+        *_of_orders(found),
         *_upkeep(found.rounds, sizes),
     ]
     if found.is_capped:
@@ -121,6 +124,17 @@ def _state_of(destination: backlog.DestinationStatus, now: datetime) -> str:
     if destination.rest_until is not None and destination.rest_until > now:
         return f"resting for {(destination.rest_until - now).total_seconds():.0f} s"
     return f"failing ({destination.failure_count} in a row)" if destination.failure_count else "open"
+
+
+def _of_orders(found: backlog.Status) -> list[str]:
+    """Tell of orders with contact data, where any of them waits."""
+    lines = []
+    if found.unidentified_s:
+        waits = output.lasting(found.unidentified_s)
+        lines.append(f"to be identified   orders, the oldest for {waits}; workers with [rounds] do it")
+    if count := found.without_phone_count:
+        lines.append(f"without a phone    {count} deliveries wait until their buyer has one")
+    return lines
 
 
 def _upkeep(rounds: list[RoundState], sizes: list[TableSize]) -> list[str]:

@@ -68,6 +68,8 @@ class Status:
     estimated_count: int  # of all deliveries not done, by PostgreSQL's statistics
     oldest_snapshot_s: float | None  # None: this role does not see what others have open
     rounds: list[RoundState]
+    unidentified_s: float = 0.0  # how long the oldest order with contact data waits to be identified
+    without_phone_count: int = 0  # deliveries that wait until a phone of their buyer is known
 
     def count(self, state: str, destination: str | None = None) -> int:
         """Return how many deliveries are in a state, there or anywhere; `is_at_least` tells whether there are more."""
@@ -131,6 +133,13 @@ select clock_timestamp() as read_at,
        (select count(distinct claim.worker) from outbox.claim) as worker_count,
        (select count(*) from outbox.capture_failure where repaired_at is null) as capture_failure_count,
        coalesce(pg_stat_get_live_tuples('outbox.delivery'::regclass), 0) as estimated_count,
+       coalesce((select extract(epoch from clock_timestamp() - event.recorded_at)
+                 from outbox.addressee addressee join outbox.event event on event.event_id = addressee.event_id
+                 where addressee.identified_at is null
+                 order by addressee.delivery_id
+                 limit 1), 0)::float8 as unidentified_s,
+       (select count(*) from outbox.addressee
+        where identified_at is not null and phone is null and chosen_as is null) as without_phone_count,
        case when pg_has_role(session_user, 'pg_read_all_stats', 'usage') then
            coalesce((select extract(epoch from clock_timestamp() - min(session.xact_start))
                      from pg_stat_activity session

@@ -52,6 +52,10 @@ def _of_the_whole(status: Status) -> Iterator[Metric]:
     yield _gauge("outbox_worker_deliveries_estimated", text, status.estimated_count)
     lanes = "Customers whose deliveries wait until InBoost knows them, up to a minute ago."
     yield _gauge("outbox_worker_waiting_lanes", lanes, status.waiting_lane_count)
+    orders = "How long the oldest order with contact data waits to be identified; 0 if none does."
+    yield _gauge("outbox_worker_unidentified_seconds", orders, status.unidentified_s)
+    phoneless = "Deliveries that wait until a phone of their buyer is known."
+    yield _gauge("outbox_worker_deliveries_without_phone", phoneless, status.without_phone_count)
     yield _gauge("outbox_worker_claimed_deliveries", "Requests in flight, of all workers.", status.claimed_count)
     yield _gauge("outbox_worker_capture_failures", "Facts not recorded and not repaired.", status.capture_failure_count)
     if status.oldest_snapshot_s is not None:

@@ -273,3 +273,32 @@ def test_a_clock_that_is_off_is_seen_by_the_date_of_the_answer(doctor: Doctor, d
         assert doctor.look() == (1 if level == "fail" else 0)
     assert [it for it in doctor.of("clock") if "InBoost's" in it[1] and "behind" in it[1]] or level == "ok"
     assert doctor.of("clock")[0][0] == "ok", "the database's clock is that of this host"
+
+
+def test_orders_of_buyers_whom_accounting_does_not_know_are_no_defect(
+    doctor: Doctor, owner: psycopg.Connection[Any], shop: Shop
+) -> None:
+    shop.buy(shop.customer(PHONE))
+    owner.execute("insert into accounting.purchase (total, contact_email) values (1, 'a@example.com')")
+    assert doctor.look() == 0
+    assert all(level == "ok" for level, _ in doctor.of("facts") + doctor.of("samples"))
+
+
+def test_a_mapping_without_contact_data_is_whole_and_one_with_strange_ones_is_told(
+    doctor: Doctor, owner: psycopg.Connection[Any], shop: Shop
+) -> None:
+    shop.buy(shop.customer(PHONE))
+    columns = "purchase_id, customer_id, phone, purchased_at, total, currency, bonus_accrued, bonus_redeemed, lines"
+    owner.execute("alter view integration.purchase rename to purchase_with_contacts")
+    owner.execute(f"create view integration.purchase as select {columns} from integration.purchase_with_contacts")
+    owner.execute("grant select on integration.purchase to outbox_worker")
+    assert doctor.look() == 0
+    assert [level for level, _ in doctor.of("mapping")] == ["ok"]
+    owner.execute(
+        f"create or replace view integration.purchase as select {columns}, true as contact_email"
+        " from integration.purchase_with_contacts"
+    )
+    doctor.look()
+    assert [sentence for level, sentence in doctor.of("mapping") if level == "warn"] == [
+        "integration.purchase.contact_email is boolean, and is sent as a text; cast it to text"
+    ]

@@ -75,6 +75,18 @@ def test_rounds_are_told_with_their_freshness_and_tables_with_their_size(desk: D
     assert {it["table"] for it in told["tables"]} >= {"event", "delivery", "attempt"}
 
 
+def test_orders_that_are_to_be_identified_and_those_without_a_phone_are_told_of(desk: Desk, dba: Session) -> None:
+    assert "identified" not in desk("status").out
+    for email in ("a@example.com", "b@example.com"):
+        dba.execute("insert into accounting.purchase (total, contact_email) values (1, %s)", [email])
+    dba.execute("update outbox.event set recorded_at = now() - interval '5 minutes' where event_id = 'purchase:1'")
+    assert "to be identified   orders, the oldest for 5" in desk("status").out
+    dba.execute("update outbox.addressee set identified_at = now(), contact_id = 1")
+    told = desk("status")
+    assert "to be identified" not in told.out
+    assert "without a phone    4 deliveries" in told.out
+
+
 def test_for_scripts_it_is_one_json_object(desk: Desk, dba: Session) -> None:
     sell(dba, add_customer(dba))
     dba.execute("update outbox.delivery set due_at = now() - interval '90 seconds' where operation = 'add_purchase'")
@@ -89,6 +101,7 @@ def test_for_scripts_it_is_one_json_object(desk: Desk, dba: Session) -> None:
         "claimed_count": 3,
         "worker_count": 3,
         "capture_failure_count": 0,
+        "without_phone_count": 0,
         "pending_count": 4,
         "in_doubt_count": 0,
         "held_count": 0,

@@ -43,6 +43,7 @@ CASES: dict[str, tuple[str, str, str, int]] = {
     "OutboxWorkerDeadLetters": (state("dead"), "1x10", "0x10", 7),
     "OutboxWorkerInDoubt": (state("in_doubt"), "1x40", "0+1x20 0x20", 35),
     "OutboxWorkerWaiting": (f"outbox_worker_waiting_lanes{{{JOB}}}", "1x140", "0x140", 125),
+    "OutboxWorkerUnidentified": (f"outbox_worker_unidentified_seconds{{{JOB}}}", "61x10", "59x10", 4),
     "OutboxWorkerCaptureFailures": (f"outbox_worker_capture_failures{{{JOB}}}", "1x10", "0x10", 7),
     "OutboxWorkerTurnsRefused": (f"outbox_worker_turns_refused_total{{{JOB}}}", "0+1x20", "7x20", 12),
     "OutboxWorkerBacklogUnread": (f"outbox_worker_backlog_read_ok{{{JOB}}}", "0x10", "1x10", 7),
