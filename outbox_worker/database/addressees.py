@@ -8,7 +8,8 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, TextClause, and_, exc, or_, select, text, tuple_
+from sqlalchemy import Connection, Text, TextClause, and_, bindparam, exc, or_, select, text, tuple_
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from outbox_worker.database import acts, lanes, tables
 from outbox_worker.database.acts import Deed, Instruction
@@ -94,19 +95,26 @@ with it as (
 {_ORDER}
 """)  # noqa: S608  # all of it is ours
 
+_ASKS = [bindparam(name, type_=ARRAY(Text)) for name in ("emails", "phones", "phone_normals")]
 # One call and one transaction each: see sql/install/identity_identify.sql.
 _IDENTIFY = text("select identity.identify(:email, :phone, :phone_normal)")
-_CONTACT_OF = text("""
+_KNOWN = text("""
+select place from identity.known(:emails, :phones, :phone_normals) where answer is not null
+""").bindparams(*_ASKS)
+_CONTACTS_OF = text("""
 select coalesce(
     (select contact_id from identity.contact
      where email_key = given.email_key and phone_key = given.phone_key and deleted_at is null limit 1),
     (select contact_id from identity.contact where phone_key = given.phone_key and deleted_at is null limit 1),
     (select contact_id from identity.contact where email_key = given.email_key and deleted_at is null limit 1))
 from (
-    select identity.email_key(identity.given(:email)) as email_key,
-           coalesce(identity.given(:phone_normal), identity.given(:phone)) as phone_key
+    select identity.email_key(identity.given(ask.email)) as email_key,
+           coalesce(identity.given(ask.phone_normal), identity.given(ask.phone)) as phone_key, ask.place
+    from unnest(:emails, :phones, :phone_normals) with ordinality ask (email, phone, phone_normal, place)
+    offset 0
 ) given
-""")
+order by given.place
+""").bindparams(*_ASKS)
 _CUSTOMERS = """
 select customer.customer_id::text, customer.email::text, customer.phone::text
 from integration.customer customer
@@ -148,15 +156,20 @@ def unknown(connection: Connection) -> list[Order]:
 def identify(connection: Connection, ask: Ask) -> None:
     """Have it known that these belong together; the transaction is to be ended at once. Raises Unrecordable."""
     try:
-        connection.execute(_IDENTIFY, _values(ask))
+        given = {"email": ask.email, "phone": ask.phone, "phone_normal": ask.phone_normal}
+        connection.execute(_IDENTIFY, given)
     except (exc.DataError, exc.IntegrityError) as error:
         raise Unrecordable(str(error.orig).partition("\n")[0]) from None
 
 
-def contact_of(connection: Connection, ask: Ask) -> int | None:
-    """Return the contact that an order was made with, None where there is none such."""
-    found: int | None = connection.scalar(_CONTACT_OF, _values(ask))
-    return found
+def known(connection: Connection, asks: Sequence[Ask]) -> set[int]:
+    """Return the places of those that bring nothing new."""
+    return {place - 1 for place in connection.scalars(_KNOWN, _values(asks))}
+
+
+def contacts_of(connection: Connection, asks: Sequence[Ask]) -> list[int | None]:
+    """Return the contact that each order was made with, None where there is none such."""
+    return list(connection.scalars(_CONTACTS_OF, _values(asks)))
 
 
 def customers(connection: Connection, keys: MappingKeys, customer_ids: Sequence[str]) -> dict[str, tuple[str, str]]:
@@ -237,8 +250,12 @@ def _of_accounting(connection: Connection, statement: TextClause, given: Mapping
         return []
 
 
-def _values(ask: Ask) -> dict[str, str | None]:
-    return {"email": ask.email, "phone": ask.phone, "phone_normal": ask.phone_normal}
+def _values(asks: Sequence[Ask]) -> dict[str, list[str | None]]:
+    return {
+        "emails": [it.email for it in asks],
+        "phones": [it.phone for it in asks],
+        "phone_normals": [it.phone_normal for it in asks],
+    }
 
 
 def _deed(delivery: Delivery) -> Deed:

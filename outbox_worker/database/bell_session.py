@@ -24,8 +24,15 @@ T = TypeVar("T")
 
 BELL = 122550254464892  # the doorbell's key and four; ring_identification.sql has the same
 CHANNEL = "outbox_identification"
-# Statements are planned for tables that may have been empty a moment ago: by index, whatever the statistics.
-_SETTINGS = {"enable_seqscan": "off", "idle_session_timeout": "0", "tcp_keepalives_idle": "30"}
+# Statements are planned for tables that may have been empty a moment ago: by index, whatever the statistics. No commit
+# waits for the disk: what a crash takes back is done again, and whatever builds on it (a claim, say) comes later in the
+# write-ahead log and waits for all that is before it.
+_SETTINGS = {
+    "enable_seqscan": "off",
+    "synchronous_commit": "off",
+    "idle_session_timeout": "0",
+    "tcp_keepalives_idle": "30",
+}
 
 _LISTEN = text(f"listen {CHANNEL}")
 _ARM = text("select pg_try_advisory_lock(:bell)")

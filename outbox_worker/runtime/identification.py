@@ -39,7 +39,7 @@ UNKNOWN_S = 30.0  # how often orders are whose phone InBoost does not know: thei
 EXPIRE_S = 3600.0
 REFUSED_S = 0.2  # how soon the bell's lock is asked for again
 SILENT_S = 0.5  # how often it looks where nobody ever rings
-STOP_S = 0.5  # how soon a stop is noticed
+STOP_S = 1.0  # how soon a stop is noticed
 SHARE = 100  # a look takes at most one part in so many of the time
 AFTER_TROUBLE_S = (1.0, 2.0, 5.0, 15.0)
 
@@ -109,14 +109,17 @@ class Identification:
     # Whose an order is.
 
     def _identified(self, session: BellSession, orders: Sequence[Order]) -> list[int | None]:
-        """Identify orders one by one, in their order; return the contact of each."""
+        """Identify orders one by one, each after what accounting has of its customer; return their contacts."""
         details = self._details_of_customers(session, orders)
-        contact_ids = []
+        asks: list[Ask] = []
         for order in orders:
-            if own := details.get(order.customer_id or ""):
-                self._identify(session, self._ask(*own))
-            contact_ids.append(self._identify(session, self._ask(order.email, order.phone), order))
-        return contact_ids
+            own = details.get(order.customer_id or "", (None, None))
+            asks += [self._ask(*own), self._ask(order.email, order.phone)]
+        known: Collection[int] = session.call(addressees.known, asks)
+        for place, ask in enumerate(asks):
+            if place not in known:
+                self._identify(session, ask)
+        return session.call(addressees.contacts_of, asks[1::2])
 
     def _details_of_customers(self, session: BellSession, orders: Sequence[Order]) -> Mapping[str, tuple[str, str]]:
         customer_ids = sorted({it.customer_id for it in orders if it.customer_id is not None})
@@ -128,22 +131,20 @@ class Identification:
             return {}
         return session.call(addressees.customers, keys, customer_ids)
 
-    def _identify(self, session: BellSession, ask: Ask | None, order: Order | None = None) -> int | None:
-        """Have a contact known, and return it; None for what cannot be one."""
-        if ask is None:
-            return None
+    def _identify(self, session: BellSession, ask: Ask) -> None:
+        """Have it known whose this is; what identity does not take is told, and holds up nobody."""
+        if ask.email is None and ask.phone is None:
+            return
         try:
             session.call(addressees.identify, ask)
-            return session.call(addressees.contact_of, ask)
         except Unrecordable as error:
-            _log.warning("contact not taken", event_id=order and order.event_id, reason=logs.clean(str(error)))
-            return None
+            _log.warning("contact not taken", reason=logs.clean(str(error)))
 
-    def _ask(self, email: str | None, phone: str | None) -> Ask | None:
+    def _ask(self, email: str | None, phone: str | None) -> Ask:
         """Make a question of what somebody typed; what is too long to be an address or a phone is none."""
         email = None if email is None or len(email) > EMAIL_MAX or not email.strip() else email
         phone = None if phone is None or len(phone) > PHONE_MAX or not phone.strip() else phone
-        return None if email is None and phone is None else Ask(email, phone, normalise(phone, self._terms.region))
+        return Ask(email, phone, normalise(phone, self._terms.region))
 
     # Where it goes.
 
@@ -152,10 +153,9 @@ class Identification:
             return 0
         blocking = self._terms.links.blocking
         addressed = session.call(addressing.address, orders, contact_ids, self._phones_of(orders), blocking)
-        for it in addressed:
-            if it.goes_on:
-                words = {"event_id": it.event_id, "operation": it.operation, "contact_id": it.contact_id}
-                _log.info("order identified", chosen_as=it.chosen_as or "no phone yet", **words)
+        for it in {it.event_id: it for it in addressed if it.goes_on}.values():
+            chosen_as = it.chosen_as or "no phone yet"
+            _log.info("order identified", event_id=it.event_id, contact_id=it.contact_id, chosen_as=chosen_as)
         if self._waiting_look.is_wanted or any(it.goes_on and it.chosen_as is None for it in addressed):
             self._waiting_look.soon()  # clusters have grown, or there is a new one to look after
         return sum(it.goes_on and it.chosen_as is not None for it in addressed)
