@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import json
 import textwrap
 from collections.abc import Iterator
 from datetime import time, timedelta
+from itertools import pairwise
 from typing import Any, get_args
 from zoneinfo import ZoneInfo
 
@@ -47,12 +49,26 @@ def example() -> str:
     return "\n".join(lines) + "\n"
 
 
+def descriptions(section: type[Section]) -> dict[str, str]:
+    """Return the text that stands below each key of a section.
+
+    It is read here and not by pydantic, which would do it in every process that has settings, at a tenth of a second.
+    """
+    [definition] = ast.parse(inspect.getsource(section)).body
+    return {
+        key.target.id: inspect.cleandoc(text.value.value)
+        for key, text in pairwise(getattr(definition, "body", []))
+        if isinstance(key, ast.AnnAssign) and isinstance(key.target, ast.Name)
+        if isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant) and isinstance(text.value.value, str)
+    }
+
+
 def _section(path: tuple[str, ...], section: type[Section], shown: set[type[Section]]) -> Iterator[str]:
     """Show a section; of one whose like was `shown` only what must be given."""
     fields = section.model_fields
     inner = {name: found for name, field in fields.items() if (found := _inner(field)) is not None}
     keys = {name: field for name, field in fields.items() if name not in inner}
-    again = section in shown
+    again, texts = section in shown, descriptions(section)
     shown.add(section)
     if path:
         yield from ("", "") if len(path) == 1 else ("",)
@@ -60,16 +76,16 @@ def _section(path: tuple[str, ...], section: type[Section], shown: set[type[Sect
         yield from (f"[{'.'.join(path)}]",) if keys else ()
     for number, (name, field) in enumerate(keys.items()):
         if not again or _is_needed(field):
-            yield from ("",) if number and field.description else ()
-            yield from _key(path, name, field, again=again)
+            text = "" if again else texts.get(name, "")
+            yield from ("",) if number and text else ()
+            yield from _comment(text) if text else ()
+            yield from _key(path, name, field)
     for name, found in inner.items():
         place = (*path, name, OPERATION) if found is OperationSettings else (*path, name)
         yield from _section(place, found, shown)
 
 
-def _key(path: tuple[str, ...], name: str, field: FieldInfo, *, again: bool) -> Iterator[str]:
-    if not again and field.description:
-        yield from _comment(field.description)
+def _key(path: tuple[str, ...], name: str, field: FieldInfo) -> Iterator[str]:
     if name == "fields" and field.examples:  # a table of its own
         yield f"[{'.'.join((*path, name))}]"
         yield from (f"#{each}" for each in field.examples)

@@ -21,7 +21,7 @@ NEEDED: dict[str, JsonValue] = {"needed": True}  # by every installation: the ex
 class Section(BaseModel):
     """A table of the configuration file. Unknown keys are refused: a mistyped key must not go unnoticed."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
 class FieldSetting(Section):

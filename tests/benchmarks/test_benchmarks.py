@@ -80,6 +80,7 @@ def test_every_statement_of_an_idle_workers_database_is_counted(own_server: Post
     assert statement_count(own_server.log) - before == 2
 
 
+@pytest.mark.long
 def test_the_host_inserts_beside_a_worker_that_drains(server: Server, tmp_path: Path) -> None:
     figures = measured(HostLatency(FEW, 50, Stamper), server, tmp_path)[OURS]
     assert 0 < figures["p50_beside_ms"] <= figures["p99_beside_ms"]
@@ -90,12 +91,14 @@ def test_a_large_backlog_has_a_first_and_a_last_tenth(server: Server, tmp_path: 
     assert min(figures.values()) > 0
 
 
+@pytest.mark.long
 def test_others_are_not_behind_one_customer_whose_many_events_came_first(server: Server, tmp_path: Path) -> None:
     figures = measured(LargeCustomer(300, 200, after_s=0.5), server, tmp_path)[OURS]
     assert figures["speed"] <= 1.1, "two requests of one customer were under way at once"
     assert figures["beside_per_s"] > 3 * figures["one_beside_per_s"]
 
 
+@pytest.mark.long
 def test_several_workers_keep_the_order_of_each_customer(server: Server, tmp_path: Path) -> None:
     figures = measured(Workers(3 * CUSTOMERS // 2, counts=(2,)), server, tmp_path)[f"{OURS} × 2"]
     assert (figures["requests"], figures["out_of_order"]) == (1, 0)
@@ -112,11 +115,13 @@ def test_a_bulk_load_holds_nobody_up(server: Server, tmp_path: Path) -> None:
     assert figures[OURS]["wal_bytes"] > figures["no trigger"]["wal_bytes"]
 
 
+@pytest.mark.long
 def test_what_is_recorded_under_a_held_snapshot_arrives(server: Server, tmp_path: Path) -> None:
     figures = measured(HeldSnapshot(1, warm_up_s=0), server, tmp_path)[OURS]
     assert figures["first_per_s"] > 0
 
 
+@pytest.mark.long
 def test_the_latency_under_load_is_that_of_the_hosts_rows(server: Server, tmp_path: Path) -> None:
     figures = measured(LoadedLatency(FEW), server, tmp_path)[OURS]
     assert 0 < figures["p50_ms"] <= figures["p99_ms"]
@@ -141,6 +146,7 @@ def test_the_latency_has_a_stamp_for_every_commit(server: Server, tmp_path: Path
     assert 0 < figures["p50_with_commit_ms"] <= figures["p99_with_commit_ms"]
 
 
+@pytest.mark.long
 def test_every_host_inserts_with_its_own_capture(server: Server, tmp_path: Path) -> None:
     figures = measured(HostInserts(FEW, backlog=20, receiver=Stamper), server, tmp_path)
     assert all(row[it.key] > 0 for row in figures.values() for it in PER_S.values())

@@ -173,7 +173,7 @@ def queries_of_the_dashboard() -> list[tuple[str, str]]:
 def test_every_query_of_the_dashboard_is_answered_by_a_prometheus_that_scrapes_a_worker(
     world: World, tmp_path: Path
 ) -> None:
-    worker = world.start()
+    worker = world.start({"rounds.enabled": True})
     world.until_asleep(worker)
     role = world.value("select usename from pg_stat_activity where application_name = %s", worker.session)
     world.do(f"grant pg_read_all_stats to {role}")
