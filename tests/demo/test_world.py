@@ -149,6 +149,7 @@ def test_what_is_bought_arrives_and_is_seen_arriving(stage: World, source: str) 
     found = books.read(stage.shop_url)
     verdict = judge(found, stage.control.ledger(found.balances))
     assert verdict.is_clean, verdict.examples
+    assert verdict.contact_count > 0
     assert verdict.expected.total() == verdict.arrived.total() == progress.delivered_count
 
 

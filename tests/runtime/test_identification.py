@@ -358,3 +358,38 @@ def test_who_ordered_as_a_customer_once_is_found_again_by_what_was_left_then(
     for purchase in (waiting, *both):
         assert went_to(dba, purchase) == [("pending", ANNA, "ordered")]
         assert lanes_are_of(dba, purchase, customer_of_anna)
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    ["drop schema integration cascade", "drop view integration.customer cascade",
+     "create or replace view integration.customer as select customer_id, phone, (1 / 0)::text as email, first_name,"
+     " last_name, birth_date, source, specialty, changed_at from accounting.customer"],
+    ids=["no-mapping", "no-customers", "a-view-that-fails"],
+)  # fmt: skip
+def test_an_order_is_identified_whatever_is_wrong_with_the_mapping_now(
+    dba: Session, work: Work, customer_of_anna: int, trouble: str
+) -> None:
+    ours, nobodys, waiting = (
+        order(dba, customer_of_anna, phone=OTHER), order(dba, phone=BOHDAN), order(dba, email="a@example.com"),
+    )  # fmt: skip
+    dba.execute(trouble)
+    work()
+    assert went_to(dba, ours) == [("pending", ANNA, "customer")]
+    assert went_to(dba, nobodys) == [("pending", BOHDAN, "contact")]
+    assert went_to(dba, waiting) == [("waiting", None, None)]
+
+
+def test_sales_of_a_customer_commit_while_identification_holds_all_its_locks_on_him(
+    dba: Session, work: Work, connect: Connect, customer_of_anna: int
+) -> None:
+    order(dba, customer_of_anna, email="a@example.com")
+    holder, till = connect(), connect()
+    holder.execute("begin; select from outbox.delivery for update; update outbox.addressee set lane = lane")
+    holder.execute("insert into outbox.customer_phone values (%s, %s, %s)", [str(customer_of_anna), ANNA, ANNA])
+    till.execute("set lock_timeout = '50ms'")
+    order(till, customer_of_anna, email="a@example.com")
+    sell(till, customer_of_anna)
+    holder.execute("commit")
+    assert value(dba, "select count(*) from outbox.capture_failure") == 0
+    assert work() == 4

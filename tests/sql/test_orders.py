@@ -148,3 +148,12 @@ def test_an_order_that_is_rolled_back_leaves_nothing(dba: Session, connect: Conn
     assert value(till, "select count(*) from outbox.addressee") == 2
     till.execute("rollback")
     assert value(dba, "select count(*) from outbox.addressee") == 0
+
+
+def test_what_is_forgotten_of_an_old_order_is_whom_it_went_to_as_well(dba: Session) -> None:
+    order(dba, phone="0507654321")
+    dba.execute("delete from outbox.delivery")
+    dba.execute("update outbox.event set recorded_at = now() - interval '200 days'")
+    forget = "select outbox.forget_events('-infinity', now() - interval '180 days', 10)"
+    assert value(dba, forget) == 1
+    assert value(dba, "select count(*) from outbox.addressee") == 0
