@@ -16,9 +16,9 @@ from outbox_worker.demo.sandbox.ledger import Effect
 from outbox_worker.demo.shop import Replay
 from outbox_worker.records import Action, Outcome
 
+_UNIDENTIFIED = text("select count(*) from outbox.addressee where chosen_as is null")
 _COUNTS = text(
     "select (select count(*) from outbox.event) as events, count(*) filter (where verdict = :delivered) as delivered,"
-    " (select count(*) from outbox.addressee where chosen_as is null) as unidentified,"
     " count(*) filter (where verdict = :retried) as retried, count(*) filter (where outcome = :in_doubt) as doubts"
     " from outbox.attempt"
 ).bindparams(delivered=Action.ACKNOWLEDGE, retried=Action.RETRY, in_doubt=Outcome.IN_DOUBT)
@@ -105,7 +105,9 @@ class Observer:
             return self._progress(connection, committed_count)
 
     def _progress(self, connection: Connection, committed_count: int) -> Progress:
-        # The backlog first: when it is empty, what was delivered is all among the counts.
+        # In the order of an order's way: what is not to be identified any more is in the backlog, or was delivered; and
+        # when that is empty, what was delivered is all among the counts.
+        unidentified_count = connection.scalar(_UNIDENTIFIED) or 0
         status = backlog.read(connection)
         counts = connection.execute(_COUNTS).one()
         return Progress(
@@ -121,7 +123,7 @@ class Observer:
             held_count=status.count("held"),
             dead_count=status.count("dead"),
             waiting_count=status.count("waiting"),
-            unidentified_count=counts.unidentified,
+            unidentified_count=unidentified_count,
             lag_s=status.lag_s,
             latency_ms_p50=self._latencies.at(0.50),
             latency_ms_p95=self._latencies.at(0.95),
