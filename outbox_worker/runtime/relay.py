@@ -145,12 +145,12 @@ class Relay:
         """
         if self._connection.given_up is not None:
             raise self._connection.given_up
-        self._send_claimed()
         try:
             self._conclude_finished()
             self._begin_turn(monotonic())
         except DatabaseUnavailable as error:
             self._lose(error)
+        self._send_claimed()
         self._journal.round_over()
         self._prepare_for_ring(monotonic())
         self._wait()
@@ -242,7 +242,8 @@ class Relay:
             self._journal.unclaimed(self._backlog.unclaimed_count)
         deadline_s = asked.began_s + self._request_timeout_s
         self._unsent.extend((claim, deadline_s) for claim in answer.claims)
-        self._send_claimed()
+        if len(self._over) < GATHER_MAX:  # or the next turn goes first, and they leave while PostgreSQL is at it
+            self._send_claimed()
         if turn.at_ring:
             self._brought_by_ring = bool(answer.claims)
         if asked.looks:
