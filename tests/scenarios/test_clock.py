@@ -68,6 +68,7 @@ def test_a_worker_whose_clock_is_wrong_takes_over_neither_too_early_nor_too_late
     world.inboost.put_faults("add_purchase:barrier:point=acted,count=1")
     dead = world.start(PATIENT)
     world.until_held("acted", 1)
+    world.until(lambda: len(world.claims()) == 1, "the purchase's webhook to be concluded: nobody could look it up")
     world.start(QUICK, environment=set_clock(off_s))
     dead.kill()
     assert_settled(world)
