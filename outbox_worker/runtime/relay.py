@@ -201,7 +201,8 @@ class Relay:
 
     def _heed_ring(self) -> None:
         """Claim what is new at once. The ring is not answered by this: the next turn looks as it would have without."""
-        if self._outbox.rang and self._at_ring is not None and self._asked is None and not self.is_stopping:
+        may_claim = self._at_ring is not None and self._at_ring.fresh and self._asked is None and not self.is_stopping
+        if self._outbox.rang and self._at_ring is not None and may_claim:
             self._begin(Asked(self._at_ring, monotonic(), idle=True, looks=False))
 
     def _is_gathering(self, now_s: float) -> bool:
