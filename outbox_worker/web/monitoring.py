@@ -1,22 +1,40 @@
-"""Metrics and health over HTTP, in a thread of its own beside the relay's loop.
+"""Metrics and health over HTTP, in threads beside the relay's loop.
 
 GET /metrics        for Prometheus
 GET /health/live    200 while the loop makes progress, else 503: restart it
 GET /health/ready   200 while it can deliver (the database is there, the schema is ours), else 503
+
+The standard library serves it, as it does for prometheus_client itself: aiohttp, which has POST /identify, would take
+every worker a tenth of a second and ten megabytes.
 """
 
 from __future__ import annotations
 
-import asyncio
+import json
+import os
+import socket
 import threading
-from collections.abc import Callable
-from typing import Self
+from collections.abc import Callable, Iterable
+from http import HTTPStatus
+from selectors import EVENT_READ, DefaultSelector
+from socketserver import TCPServer, ThreadingMixIn
+from typing import TYPE_CHECKING, Any, Self
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
-from aiohttp import web
+import structlog
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from outbox_worker.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIEnvironment
+
+SILENT_S_MAX = 10.0  # a connection that says nothing for so long is closed, and its thread ends
+METHODS = ("GET", "HEAD")
+PLAIN = "text/plain"
+
+_log = structlog.get_logger("outbox_worker.web")
 
 
 class MonitoringServer:
@@ -36,54 +54,106 @@ class MonitoringServer:
         self._port = port
         self._setting = setting  # by which another port is had
         self._registry = registry
-        self._checks = {"live": live, "ready": ready}
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="monitoring", daemon=True)
-        self._runner = web.AppRunner(self._application(), access_log=None)
+        self._checks = {"/health/live": live, "/health/ready": ready}
+        self._listeners: list[_Listener] = []
+        self._heard, self._told = os.pipe()
+        self._thread = threading.Thread(target=self._serve, name="monitoring", daemon=True)
 
     @property
     def url(self) -> str:
         """Where it listens; the port is the real one also where 0 was asked for."""
-        host, port = self._runner.addresses[0][:2]
+        host, port = self._listeners[0].socket.getsockname()[:2]
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     def start(self) -> Self:
-        """Listen. Raises ConfigurationError when the address cannot be had."""
-        self._thread.start()
+        """Listen, at each address that the host has. Raises ConfigurationError when one cannot be had."""
         try:
-            asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result()
+            found = socket.getaddrinfo(self._host or None, self._port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+            for family, _, _, _, address in found:
+                self._listeners.append(_Listener(family, address, self._answer))
         except OSError as error:
-            self.stop()
+            self._close()
             raise ConfigurationError(
                 f"cannot listen at {self._host}:{self._port} for metrics and health: {error.strerror}. "
                 f"Set another {self._setting}, or stop what listens there."
             ) from None
+        self._thread.start()
         return self
 
     def stop(self) -> None:
-        """Listen no more."""
-        asyncio.run_coroutine_threadsafe(self._runner.cleanup(), self._loop).result()
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        """Listen no more. What is being answered at this moment is not waited for."""
+        os.write(self._told, b".")
         self._thread.join()
-        self._loop.close()
+        self._close()
 
-    async def _listen(self) -> None:
-        await self._runner.setup()
-        await web.TCPSite(self._runner, self._host, self._port).start()
+    def _serve(self) -> None:
+        with DefaultSelector() as ready:
+            ready.register(self._heard, EVENT_READ)
+            for listener in self._listeners:
+                ready.register(listener, EVENT_READ, listener)
+            while True:
+                for key, _ in ready.select():
+                    if key.data is None:
+                        return
+                    key.data.handle_request()
 
-    def _application(self) -> web.Application:
-        application = web.Application()
-        application.router.add_get("/metrics", self._metrics)
-        application.router.add_get("/health/{check:live|ready}", self._health)
-        return application
+    def _close(self) -> None:
+        for listener in self._listeners:
+            listener.server_close()
+        os.close(self._heard)
+        os.close(self._told)
 
-    async def _metrics(self, request: web.Request) -> web.Response:
-        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
-        # The backlog is read from the database here: not in this loop, which also answers health.
-        body = await asyncio.to_thread(encode, self._registry)
-        return web.Response(body=body, headers={"Content-Type": content_type})
+    def _answer(self, request: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
+        """Answer one request, as WSGI has it."""
+        method = request["REQUEST_METHOD"]
+        try:
+            status, kind, body = self._said(method, request["PATH_INFO"], request.get("HTTP_ACCEPT", ""))
+        except Exception:  # the standard library would write its trace back past the log
+            _log.exception("metrics or health could not be told")
+            status, kind, body = HTTPStatus.INTERNAL_SERVER_ERROR, PLAIN, b""
+        start(f"{status.value} {status.phrase}", [("Content-Type", kind)])
+        return [] if method == "HEAD" else [body]
 
-    async def _health(self, request: web.Request) -> web.Response:
-        check = request.match_info["check"]
-        well = self._checks[check]()
-        return web.json_response({check: well}, status=200 if well else 503)
+    def _said(self, method: str, path: str, accept: str) -> tuple[HTTPStatus, str, bytes]:
+        if method not in METHODS:
+            return HTTPStatus.METHOD_NOT_ALLOWED, PLAIN, b""
+        if path == "/metrics":
+            encode, kind = choose_encoder(accept)
+            return HTTPStatus.OK, kind, encode(self._registry)
+        if path not in self._checks:
+            return HTTPStatus.NOT_FOUND, PLAIN, b"/metrics, /health/live, /health/ready\n"
+        well = self._checks[path]()
+        status = HTTPStatus.OK if well else HTTPStatus.SERVICE_UNAVAILABLE
+        return status, "application/json", json.dumps({path.rpartition("/")[2]: well}).encode()
+
+
+class _Listener(ThreadingMixIn, WSGIServer):
+    """One address. Each request has a thread, so that a slow one is in nobody's way."""
+
+    daemon_threads = True
+    block_on_close = False
+    timeout = 0  # of waiting for a caller; the selector has seen one
+
+    def __init__(self, family: int, address: Any, answer: Callable[..., Iterable[bytes]]) -> None:
+        self.address_family = family
+        super().__init__(address, _Handler)
+        self.set_app(answer)
+
+    def server_bind(self) -> None:
+        """Bind, without asking a name server for our full name: that may take long."""
+        if self.address_family == socket.AF_INET6:
+            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)  # 0.0.0.0 may be another's
+        TCPServer.server_bind(self)
+        host, self.server_port = self.socket.getsockname()[:2]
+        self.server_name = host
+        self.setup_environ()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing: a caller has gone away in the middle, or was silent for too long."""
+
+
+class _Handler(WSGIRequestHandler):
+    timeout = SILENT_S_MAX
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Write no line for each request."""
