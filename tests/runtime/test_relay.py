@@ -80,7 +80,9 @@ def forgetful(monkeypatch: pytest.MonkeyPatch) -> type[ForgetfulOutbox]:
 
 
 @pytest.fixture
-def relay(world: World, forgetful: type[ForgetfulOutbox]) -> Iterator[Relay]:
+def relay(world: World, forgetful: type[ForgetfulOutbox], monkeypatch: pytest.MonkeyPatch) -> Iterator[Relay]:
+    # A condition is looked at between two rounds, and one that has nothing to do would wait for seconds.
+    monkeypatch.setattr(relay_module, "WAIT_MAX_S", 0.1)
     assembled = assembly.assemble(
         configuration.load(
             world.configure("relay", {"relay.slots": 32, "relay.poll_interval": 60, "inboost.request_timeout": 10})
