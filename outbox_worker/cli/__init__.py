@@ -6,6 +6,7 @@ import sys
 from importlib import import_module
 
 import click
+from click.shell_completion import CompletionItem
 
 from outbox_worker import __version__
 from outbox_worker.errors import OutboxWorkerError
@@ -52,6 +53,12 @@ class Commands(click.Group):
         # The texts stand in COMMANDS, so that --help imports none of the modules.
         with formatter.section("Commands"):
             formatter.write_dl(sorted(COMMANDS.items()))
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        # click's own would import the module of each command that could be meant, to ask it for its help.
+        meant = [name for name in self.list_commands(ctx) if name.startswith(incomplete)]
+        options = click.Command.shell_complete(self, ctx, incomplete)
+        return [*(CompletionItem(name, help=COMMANDS[name]) for name in meant), *options]
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from outbox_worker import configuration
-from outbox_worker.cli import options, output
+from outbox_worker.cli import authorship, options, output
 from outbox_worker.cli.masking import Screen
 from outbox_worker.configuration.customers import sync_terms
 from outbox_worker.database import customers as database
@@ -95,7 +95,7 @@ def resolve(
 
     What the customer, or the client, was linked with before, it is not any more.
     """
-    by = options.instruction(actor, reason, dry_run=dry_run)
+    by = authorship.instruction(actor, reason, dry_run=dry_run)
     if (customer_id is None) != is_ignored:
         raise click.UsageError("Say --customer ID, or --ignore.")
     settings = configuration.load(configuration_file, to_deliver=False)

@@ -10,7 +10,7 @@ import click
 from rich.text import Text
 
 from outbox_worker import configuration
-from outbox_worker.cli import options, output
+from outbox_worker.cli import authorship, options, output
 from outbox_worker.configuration import Configuration
 from outbox_worker.database import addressees
 from outbox_worker.database import contacts as database
@@ -127,7 +127,7 @@ def _change(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    by = options.instruction(actor, reason or ("dry run" if dry_run else None), dry_run=dry_run)
+    by = authorship.instruction(actor, reason or ("dry run" if dry_run else None), dry_run=dry_run)
     settings = configuration.load(configuration_file, to_deliver=False)
     with session(settings.database.conninfo, f"outbox-worker contacts {act}") as connection:
         change(connection, *contact_ids, by)
@@ -162,7 +162,7 @@ def erase(
     amounts, receipts. Deliveries that are not made yet are dropped. Erase the customer in accounting and at InBoost
     first: what they tell again is taken for new.
     """
-    by = options.instruction(actor, reason, dry_run=dry_run)
+    by = authorship.instruction(actor, reason, dry_run=dry_run)
     settings = configuration.load(configuration_file, to_deliver=False)
     region = settings.inboost.phone_region
     found = _found(settings, contact_id, email, phone)

@@ -21,7 +21,7 @@ from outbox_worker.database import customers as database
 from outbox_worker.database import mapping_keys
 from outbox_worker.database.customers import CustomerStatus, Kept
 from outbox_worker.database.engine import session
-from outbox_worker.database.sync_runs import Counts, SyncRun
+from outbox_worker.database.sync_record import Counts, SyncRun
 from outbox_worker.errors import NothingMatched
 from outbox_worker.rules.matching import Create, Decision, Store
 from outbox_worker.rules.phones import normalise

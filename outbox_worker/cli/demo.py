@@ -13,7 +13,6 @@ from typing import Any
 import click
 from rich.console import Console
 
-from outbox_worker.database.engine import engine
 from outbox_worker.demo import books, clients, customers, purchases, sales, shop
 from outbox_worker.demo.control import Summary
 from outbox_worker.demo.faults import STRENGTHS
@@ -139,8 +138,7 @@ def _say_ready(console: Console, took_s: float, customer_count: int, faults: str
 
 def _watch(stage: World, replay: shop.Replay, sale_count: int, screen: Screen, patience_s: float) -> Progress:
     """Show how it goes until all is sold and delivered, or patience ends; return the last look."""
-    eye = engine(stage.worker_url, application_name="outbox-worker demo")
-    observer = Observer(eye, stage.control, replay, sale_count)
+    observer = Observer(stage.worker_url, stage.control, replay, sale_count)
     give_up_at_s = inf
     with screen:
         while True:

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from outbox_worker import configuration
-from outbox_worker.cli import options, output
+from outbox_worker.cli import authorship, options, output
 from outbox_worker.configuration import Configuration
 from outbox_worker.database import destinations as database
 from outbox_worker.database.acts import Instruction
@@ -96,7 +96,7 @@ def _change(
     is_sure: bool,
     as_json: bool,
 ) -> None:
-    by = options.instruction(actor, reason, dry_run=dry_run)
+    by = authorship.instruction(actor, reason, dry_run=dry_run)
     if bool(names) == everything:
         raise click.UsageError("Name destinations, or say --all.")
     settings = configuration.load(configuration_file, to_deliver=False)

@@ -10,7 +10,7 @@ from typing import Any, TextIO
 import click
 
 from outbox_worker import configuration
-from outbox_worker.cli import options, output, telling
+from outbox_worker.cli import authorship, options, output, telling
 from outbox_worker.cli.masking import Screen
 from outbox_worker.cli.preview import Preview, preview
 from outbox_worker.configuration import Configuration
@@ -170,7 +170,7 @@ def record(
 
     The request of each operation is made first, and shown; if that fails, nothing is recorded.
     """
-    by = options.instruction(actor, reason, dry_run=dry_run)
+    by = authorship.instruction(actor, reason, dry_run=dry_run)
     settings = configuration.load(configuration_file, to_deliver=False)
     fact = Fact(kind, source_id, customer_id, payload.read(), occurred_at or datetime.now(UTC), historic)
     previews = _previews(settings, fact)

@@ -8,9 +8,9 @@ from typing import Any
 import click
 
 from outbox_worker import configuration
-from outbox_worker.cli import options, output
+from outbox_worker.cli import authorship, options, output
 from outbox_worker.configuration import Configuration
-from outbox_worker.configuration.assembly import expiry_notice
+from outbox_worker.configuration.rounds import expiry_notice
 from outbox_worker.database.acts import Instruction
 from outbox_worker.database.engine import session
 from outbox_worker.errors import ConfigurationError, NothingMatched
@@ -66,7 +66,7 @@ def send(
 
     Who was to be told by a notice that became a dead letter and was discarded is told by --again.
     """
-    by = options.instruction(actor, reason, dry_run=dry_run)
+    by = authorship.instruction(actor, reason, dry_run=dry_run)
     settings = configuration.load(configuration_file, to_deliver=False)
     if not settings.inboost.applied_operations()["expiry_webhook"].enabled:
         raise ConfigurationError(

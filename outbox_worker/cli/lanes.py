@@ -11,14 +11,15 @@ from typing import Any
 import click
 from rich.text import Text
 
-from outbox_worker import configuration
-from outbox_worker.cli import options, output
+from outbox_worker import configuration, logs
+from outbox_worker.cli import authorship, options, output
 from outbox_worker.cli.advice import Advice, Circumstances, advise
 from outbox_worker.cli.story import circumstances
 from outbox_worker.configuration import Configuration
 from outbox_worker.database import destinations
 from outbox_worker.database import lanes as database
 from outbox_worker.database.acts import Instruction
+from outbox_worker.database.deliveries import Delivery
 from outbox_worker.database.engine import session
 from outbox_worker.database.events import Fate
 from outbox_worker.database.lanes import Lane
@@ -106,7 +107,7 @@ def _line(lane: Lane) -> Text:
     return Text.assemble(
         (customer, "bold"),
         f" at {head.destination} since {output.when(head.recorded_at)}: {head.event_id} {head.operation} is ",
-        f"{output.state_of(head)}; {lane.behind_count:,} behind",
+        f"{_state_of(head)}; {lane.behind_count:,} behind",
     )
 
 
@@ -162,7 +163,7 @@ def _release(
     is_sure: bool,
     as_json: bool,
 ) -> None:
-    by = options.instruction(actor, reason, dry_run=dry_run)
+    by = authorship.instruction(actor, reason, dry_run=dry_run)
     if (customer_id is None) != everything:
         raise click.UsageError("Say --customer ID, or --all.")
     with session(settings.database.conninfo, "outbox-worker lanes release") as connection:
@@ -204,3 +205,9 @@ def _released_as_data(lane: Lane) -> dict[str, Any]:
         "operation": lane.head.operation,
         "released_count": lane.behind_count + 1,
     }
+
+
+def _state_of(delivery: Delivery) -> str:
+    """Write the state of a delivery with its reason."""
+    state = "being sent" if delivery.claimed_at is not None else output.spoken(delivery.state)
+    return f"{state}: {logs.clean(delivery.reason)}" if delivery.reason else state

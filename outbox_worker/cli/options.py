@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
-import os
-import socket
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -13,7 +10,6 @@ from typing import Any
 
 import click
 
-from outbox_worker.database.acts import Instruction
 from outbox_worker.rules import timetable
 
 Option = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -81,14 +77,6 @@ older_than_option = click.option(
 )
 
 
-def instruction(actor: str | None, reason: str | None, *, dry_run: bool) -> Instruction:
-    """Return who has something done and why; a missing reason is a usage error, but for a dry run."""
-    said = (reason or "").strip()
-    if not said and not dry_run:
-        raise click.UsageError("--reason is missing: say why; it is recorded with your name.")
-    return Instruction((actor or "").strip() or _somebody(), said)
-
-
 def confirm_many(question: str, count: int, *, is_sure: bool) -> None:
     """Ask before something is done to more than one; without anybody to ask, --yes must have been said."""
     if count < 2 or is_sure:
@@ -96,11 +84,3 @@ def confirm_many(question: str, count: int, *, is_sure: bool) -> None:
     if not sys.stdin.isatty():
         raise click.UsageError(f"{question} Say --yes; there is nobody to ask.")
     click.confirm(f"{question} Go on?", abort=True, err=True)
-
-
-def _somebody() -> str:
-    try:
-        user = os.environ.get("SUDO_USER") or getpass.getuser()
-    except (OSError, KeyError):  # a container's user that has no name
-        user = f"uid {os.getuid()}"
-    return f"{user}@{socket.gethostname()}"

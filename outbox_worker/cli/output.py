@@ -13,9 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from outbox_worker import logs
 from outbox_worker.cli.masking import encoded
-from outbox_worker.database.deliveries import Delivery
 
 PIPE_WIDTH = 10_000
 
@@ -77,12 +75,6 @@ def lasting(seconds: float) -> str:
         if seconds < limit:
             return f"{seconds / size:.1f} {unit}" if seconds < 10 else f"{seconds / size:.0f} {unit}"
     return f"{seconds / 86_400:.0f} days"
-
-
-def state_of(delivery: Delivery) -> str:
-    """Write the state of a delivery with its reason."""
-    state = "being sent" if delivery.claimed_at is not None else spoken(delivery.state)
-    return f"{state}: {logs.clean(delivery.reason)}" if delivery.reason else state
 
 
 def spoken(name: str) -> str:

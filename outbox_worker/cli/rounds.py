@@ -14,14 +14,14 @@ from typing import Any
 import click
 
 from outbox_worker import configuration, logs
-from outbox_worker.cli import options, output
+from outbox_worker.cli import authorship, options, output
 from outbox_worker.configuration import Configuration
-from outbox_worker.configuration.assembly import ASKS_INBOOST, identification, rounds_of
+from outbox_worker.configuration.rounds import ASKS_INBOOST, identification, rounds_of
 from outbox_worker.database import acts
 from outbox_worker.database import rounds as database
 from outbox_worker.database.acts import Deed
 from outbox_worker.database.engine import session
-from outbox_worker.database.rounds import RoundState
+from outbox_worker.database.round_states import RoundState
 from outbox_worker.errors import NothingMatched
 from outbox_worker.runtime.companion import end_with_parent
 from outbox_worker.runtime.rounds import Round, Rounds, run_now
@@ -102,7 +102,7 @@ def run(
     as_json: bool,
 ) -> None:
     """Run a round now, due or not, and also while it is paused. Ctrl-C breaks it off; what it did is kept."""
-    by = options.instruction(actor, reason, dry_run=False)
+    by = authorship.instruction(actor, reason, dry_run=False)
     settings = configuration.load(configuration_file, to_deliver=name in ASKS_INBOOST)
     known = {it.name: it for it in rounds_of(settings)}
     if name not in known:
@@ -183,7 +183,7 @@ def _change(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    by = options.instruction(actor, reason, dry_run=dry_run)
+    by = authorship.instruction(actor, reason, dry_run=dry_run)
     settings = configuration.load(configuration_file, to_deliver=False)
     with session(settings.database.conninfo, f"outbox-worker rounds {act}") as connection:
         states = {it.round: it for it in database.read(connection)}

@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from outbox_worker import configuration
-from outbox_worker.cli import advice, options, output
+from outbox_worker.cli import advice, authorship, options, output
 from outbox_worker.cli.listing import FILTER_OPTIONS, Filters
 from outbox_worker.cli.report import Report
 from outbox_worker.configuration import Configuration
@@ -70,7 +70,7 @@ def settle(settlement: Settlement, states: tuple[str, ...], words: dict[str, Any
     Raises NothingMatched, or BeingSent when something was left alone, after all else was done.
     """
     filters, asked = Filters.taken_from(words), Asked(**words)
-    by = options.instruction(asked.actor, asked.reason, dry_run=asked.dry_run)
+    by = authorship.instruction(asked.actor, asked.reason, dry_run=asked.dry_run)
     if filters.says_nothing and not asked.everything:
         raise click.UsageError("Name events, say what is meant by filters, or say --all.")
     settings = configuration.load(asked.configuration_file, to_deliver=False)

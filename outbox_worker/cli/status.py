@@ -21,10 +21,10 @@ from rich.text import Text
 from outbox_worker import configuration
 from outbox_worker.cli import output
 from outbox_worker.cli.options import configuration_option
-from outbox_worker.database import backlog, retention
-from outbox_worker.database.engine import session
-from outbox_worker.database.retention import TableSize
-from outbox_worker.database.rounds import RoundState
+from outbox_worker.database import backlog, schema, table_sizes
+from outbox_worker.database.connecting import look
+from outbox_worker.database.round_states import RoundState
+from outbox_worker.database.table_sizes import TableSize
 from outbox_worker.errors import DatabaseUnavailable
 
 Reading = tuple[backlog.Status, list[TableSize]]
@@ -57,8 +57,9 @@ def status(configuration_file: Path | None, as_json: bool, watch: bool, every_s:
 
 def _read(conninfo: str) -> Reading:
     found = backlog.StatusReader(conninfo, "outbox-worker status")()
-    with session(conninfo, "outbox-worker status") as connection:
-        return found, retention.sizes(connection)
+    with look(conninfo, "outbox-worker status") as connection:
+        schema.require_version(connection)
+        return found, table_sizes.read(connection)
 
 
 def _watch(read: Callable[[], Reading], every_s: float) -> None:

@@ -1,20 +1,12 @@
-"""From settings to working parts: the one place where the relay and the rounds are put together."""
+"""From settings to working parts: the one place where the relay is put together."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
 from selectors import BaseSelector
-from threading import Event
 from uuid import UUID, uuid4
 
-from outbox_worker.configuration.customers import (
-    can_list,
-    creates_clients,
-    customer_sync_round,
-    link_terms,
-    unknown_clients_round,
-)
 from outbox_worker.configuration.model import Configuration
 from outbox_worker.database.outbox import Outbox
 from outbox_worker.database.turns import Terms
@@ -26,18 +18,12 @@ from outbox_worker.rules import phones
 from outbox_worker.rules.destination import Destination
 from outbox_worker.rules.lanes import Lanes
 from outbox_worker.rules.schedule import Timetable
-from outbox_worker.rules.timetable import Daily, Every
 from outbox_worker.rules.verdict import Policy
 from outbox_worker.runtime.backlog import Backlog
 from outbox_worker.runtime.doorbell import Doorbell
-from outbox_worker.runtime.expiry_notice import ExpiryNotice
-from outbox_worker.runtime.housekeeping import Housekeeping
-from outbox_worker.runtime.identification import Identification, IdentificationTerms
 from outbox_worker.runtime.journal import Journal
 from outbox_worker.runtime.judge import Flight, Judge
-from outbox_worker.runtime.reconciliation import reconciliation_round
 from outbox_worker.runtime.relay import Relay
-from outbox_worker.runtime.rounds import Round
 from outbox_worker.runtime.selector import Selector
 
 # A destination that fails again and again is probed at these waits: short, for the probe is one request.
@@ -95,44 +81,6 @@ def judge_of(configuration: Configuration, profile: Profile) -> Judge:
     """Make the judge of attempts that these settings want."""
     policy = Policy(configuration.retry.timetable, settle=configuration.inboost.request_timeout)
     return Judge(profile, policy, configuration.inboost.answer_excerpt_max)
-
-
-ADD_CLIENTS_EVERY = timedelta(seconds=20)
-ASKS_INBOOST = frozenset({"client_creation", "customer_sync"})
-"""Rounds that need the portal's token; the others are about the database."""
-
-
-def rounds_of(configuration: Configuration) -> list[Round]:
-    """Put the rounds together that are switched on; nothing is connected yet."""
-    rounds, conninfo = configuration.rounds, configuration.database.conninfo
-    found = []
-    if rounds.customer_sync.enabled and can_list(configuration):
-        found.append(Round("customer_sync", Every(rounds.customer_sync.interval), customer_sync_round(configuration)))
-    if creates_clients(configuration):
-        found.append(Round("client_creation", Every(ADD_CLIENTS_EVERY), unknown_clients_round(configuration)))
-    if rounds.reconciliation.enabled:
-        run = reconciliation_round(conninfo, rounds.reconciliation.window)
-        found.append(Round("reconciliation", Every(rounds.reconciliation.interval), run))
-    if rounds.expiry_notice.enabled and configuration.inboost.applied_operations()["expiry_webhook"].enabled:
-        daily = Daily(rounds.expiry_notice.at, rounds.time_zone)
-        found.append(Round("expiry_notice", daily, expiry_notice(configuration)))
-    if rounds.housekeeping.enabled:
-        daily = Daily(rounds.housekeeping.at, rounds.time_zone)
-        found.append(Round("housekeeping", daily, Housekeeping(conninfo, rounds.housekeeping.keep)))
-    return found if rounds.enabled else []
-
-
-def identification(configuration: Configuration, stop: Event) -> Identification:
-    """Return what finds out whose orders with contact data are."""
-    terms = IdentificationTerms(configuration.inboost.phone_region, link_terms(configuration))
-    return Identification(configuration.database.conninfo, terms, stop)
-
-
-def expiry_notice(configuration: Configuration) -> ExpiryNotice:
-    """Return what makes expiry notices."""
-    rounds, region = configuration.rounds, configuration.inboost.phone_region
-    conninfo, days = configuration.database.conninfo, rounds.expiry_notice.horizon_days
-    return ExpiryNotice(conninfo, rounds.time_zone, days, region)
 
 
 def _destinations(configuration: Configuration) -> list[Destination]:

@@ -14,8 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict, SettingsError
-
 from outbox_worker.configuration.model import Configuration
 from outbox_worker.configuration.refusal import Complaint, Location, Origins, suggestion
 from outbox_worker.errors import ConfigurationError
@@ -36,12 +34,6 @@ SECRETS: dict[Location, str] = {
     ("identify", "tokens"): "identify_tokens",
     **{("inboost", "hooks", name, "secrets"): f"hook_{name}_secret" for name in _HOOK_NAMES},
 }
-
-
-class _Environment(Configuration, BaseSettings):
-    """The shape by which pydantic-settings reads variables. Only read by; never made."""
-
-    model_config = SettingsConfigDict(env_prefix=PREFIX, env_nested_delimiter="__", env_ignore_empty=True)
 
 
 @dataclass
@@ -100,17 +92,21 @@ def _take_file(reading: Reading, *, is_named: bool) -> None:
 
 def _take_environment(reading: Reading) -> None:
     reading.variables = dict(_variables())
-    source = EnvSettingsSource(_Environment)
+    if not reading.variables:
+        return
+    # Imported late: it takes as long as the whole model, and most installations set no variable.
+    from outbox_worker.configuration.environment import read_variable
+
     for location, name in reading.variables.items():
         if location[0] not in Configuration.model_fields:
             near = suggestion(location[0], Configuration.model_fields)
             reading.complaints.append(Complaint(location, f"is no setting{near}"))
             continue
-        source.env_vars = {name.lower(): os.environ[name]}  # one by one, to say which of them cannot be read
-        try:
-            _merge(reading.document, source())
-        except SettingsError:  # its words quote the value
+        found = read_variable(name)  # one by one, to say which of them cannot be read
+        if found is None:
             reading.complaints.append(Complaint(location, 'must be JSON, like ["…"], as it is a list or a table'))
+        else:
+            _merge(reading.document, found)
 
 
 def _variables() -> Iterator[tuple[Location, str]]:

@@ -12,12 +12,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from time import monotonic
+from typing import Any, LiteralString
 
-from sqlalchemy import Connection, select, text
+from psycopg import Connection
+from psycopg.rows import dict_row
 
-from outbox_worker.database import rounds, tables
-from outbox_worker.database.engine import engine, explained, transaction
-from outbox_worker.database.rounds import RoundState
+from outbox_worker.database.connecting import look
+from outbox_worker.database.round_states import STATES, RoundState
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,31 +104,38 @@ OPEN_MAX = 10_000  # of a destination
 COUNTED_ANEW_BYTES_MAX = 16 * 1024 * 1024  # of the table: then a look through all of it takes some milliseconds
 KEPT_S = 60.0
 
-_OPEN = text("""
+_OPEN = """
 select destination.destination, known.operation, known.state, count(*), min(known.due_at),
-       sum(count(*)) over (partition by destination.destination) >= :open_max
+       sum(count(*)) over (partition by destination.destination) >= %(open_max)s
 from outbox.destination
 cross join lateral (
     select delivery.operation, delivery.state, delivery.due_at from outbox.delivery
     where delivery.destination = destination.destination and delivery.state in ('pending', 'in_doubt')
     order by delivery.delivery_id
-    limit :open_max
+    limit %(open_max)s
 ) known
 group by destination.destination, known.operation, known.state
-""").bindparams(open_max=OPEN_MAX)
+"""
 
-_STOPPED = text("""
+_STOPPED = """
 select destination, operation, state, count(*) from outbox.delivery
 where state in ('held', 'waiting', 'dead')
 group by destination, operation, state
-""")
+"""
 
-_WAITING_LANES = text("select count(distinct lane) from outbox.delivery where state = 'waiting'")
+_WAITING_LANES = "select count(distinct lane) from outbox.delivery where state = 'waiting'"
 
-_SIZE = text("select pg_relation_size('outbox.delivery')")
+_SIZE = "select pg_relation_size('outbox.delivery')"
+
+# PostgreSQL's infinity has no place in a datetime.
+_DESTINATIONS = """
+select destination, paused_at, pause_reason, failure_count, nullif(rest_until, '-infinity')
+from outbox.destination
+order by destination
+"""
 
 # Of other roles' sessions only a member of pg_read_all_stats sees whether they hold a snapshot.
-_FIGURES = text("""
+_FIGURES = """
 select clock_timestamp() as read_at,
        (select count(*) from outbox.claim) as claimed_count,
        (select count(distinct claim.worker) from outbox.claim) as worker_count,
@@ -146,54 +154,52 @@ select clock_timestamp() as read_at,
                      where session.backend_xmin is not null and session.backend_type = 'client backend'
                        and session.pid <> pg_backend_pid()), 0)::float8
        end as oldest_snapshot_s
-""")
+"""
 
 
 class StatusReader:
     """Reads the state of the outbox whenever asked, each time by a connection of its own."""
 
     def __init__(self, conninfo: str, application_name: str) -> None:
-        self._engine = engine(conninfo, application_name=application_name)
+        self._conninfo, self._application_name = conninfo, application_name
         self._kept: Stopped | None = None
         self._kept_until_s = 0.0
 
     def __call__(self) -> Status:
         """Raise DatabaseUnavailable, or SchemaMismatch where there is no outbox that this role may read."""
-        with explained(), transaction(self._engine) as connection:
+        with look(self._conninfo, self._application_name) as connection:
             return read(connection, self._stopped(connection))
 
-    def _stopped(self, connection: Connection) -> Stopped:
+    def _stopped(self, connection: Connection[Any]) -> Stopped:
         if self._kept is not None and monotonic() < self._kept_until_s:
             return self._kept
         found = read_stopped(connection)
-        if (connection.scalar(_SIZE) or 0) > COUNTED_ANEW_BYTES_MAX:
+        if _number(connection, _SIZE) > COUNTED_ANEW_BYTES_MAX:
             self._kept, self._kept_until_s = found, monotonic() + KEPT_S
         return found
 
 
-def read(connection: Connection, stopped: Stopped | None = None) -> Status:
+def read(connection: Connection[Any], stopped: Stopped | None = None) -> Status:
     """Read the state of the outbox; `stopped` is what is known of that and need not be counted again."""
-    destination = tables.destination.c
-    figures = connection.execute(_FIGURES).one()
-    destinations = select(
-        destination.destination,
-        destination.paused_at,
-        destination.pause_reason,
-        destination.failure_count,
-        tables.rest_until,
-    ).order_by(destination.destination)
+    figures = connection.cursor(row_factory=dict_row).execute(_FIGURES).fetchone() or {}
     stopped = stopped or read_stopped(connection)
+    waiting = connection.execute(_OPEN, {"open_max": OPEN_MAX})
     return Status(
-        waiting=[*(Waiting(*row) for row in connection.execute(_OPEN)), *stopped.rows],
+        waiting=[*(Waiting(*row) for row in waiting), *stopped.rows],
         waiting_lane_count=stopped.waiting_lane_count,
-        destinations=[DestinationStatus(*row) for row in connection.execute(destinations)],
-        rounds=rounds.read(connection),
-        **figures._mapping,
+        destinations=[DestinationStatus(*row) for row in connection.execute(_DESTINATIONS)],
+        rounds=[RoundState(*row) for row in connection.execute(f"{STATES}order by it.round")],
+        **figures,
     )
 
 
-def read_stopped(connection: Connection) -> Stopped:
+def read_stopped(connection: Connection[Any]) -> Stopped:
     """Count what is held, waiting or dead. Looks through the whole table."""
     rows = [Waiting(*row) for row in connection.execute(_STOPPED)]
     waits = any(row.state == "waiting" for row in rows)
-    return Stopped(rows, (connection.scalar(_WAITING_LANES) or 0) if waits else 0)
+    return Stopped(rows, _number(connection, _WAITING_LANES) if waits else 0)
+
+
+def _number(connection: Connection[Any], statement: LiteralString) -> int:
+    row = connection.execute(statement).fetchone()
+    return int(row[0]) if row else 0

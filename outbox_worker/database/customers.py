@@ -13,6 +13,7 @@ from sqlalchemy import Connection, text
 from outbox_worker.database import acts
 from outbox_worker.database.acts import Deed, Instruction
 from outbox_worker.database.mapping_keys import MappingKeys
+from outbox_worker.database.sync_figures import UNSTORED
 from outbox_worker.rules.clients import Client
 from outbox_worker.rules.matching import CONFLICTS
 
@@ -98,7 +99,7 @@ _LIST = text(
 )
 _FIND = text(_KEPT + " where unstored_client_id = :number for update")
 _OF_PHONE = text(_KEPT + " where phone = :phone or client_key = 'id:' || :word order by unstored_client_id")
-_COUNTS = text("select kind, count(*) from outbox.unstored_client where decision is null group by kind order by kind")
+_COUNTS = text(UNSTORED)
 _IS_CUSTOMER = text("select exists (select from outbox.customer_phone where customer_id = :customer_id)")
 _DECIDE = text("""
 update outbox.unstored_client

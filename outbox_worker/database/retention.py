@@ -1,4 +1,4 @@
-"""Retention: what is old is forgotten, in small transactions; and how large the tables are.
+"""Retention: what is old is forgotten, in small transactions.
 
 What a crash leaves: batches that were committed are gone, and the rest is found by the next run. How far a run has come
 is noted after each slice of time; a crash before that has the slice looked through again, which finds nothing.
@@ -6,7 +6,6 @@ is noted after each slice of time; a crash before that has the slice looked thro
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Connection, text
@@ -20,23 +19,6 @@ _ADVANCE = text("update outbox.round it set watermark = :before where it.round =
 _FORGET_EVENTS = text("select outbox.forget_events(:since, :before, :batch_max)")
 
 _FORGET_JOURNALS = text("select outbox.forget_journals(:before, :batch_max)")
-
-# Planned rows are vacuum's estimate, -1 where it has never been there.
-_SIZES = text("""
-select it.relname, pg_total_relation_size(it.oid), greatest(it.reltuples, 0)::bigint
-from pg_class it
-where it.relnamespace = 'outbox'::regnamespace and it.relkind = 'r'
-order by pg_total_relation_size(it.oid) desc, it.relname
-""")
-
-
-@dataclass(frozen=True, slots=True)
-class TableSize:
-    """A table of ours: what it takes on disk with its indexes, and about how many rows it has."""
-
-    table: str
-    size_bytes: int
-    row_estimate: int
 
 
 def watermark(connection: Connection) -> datetime | None:
@@ -64,8 +46,3 @@ def forget_events(connection: Connection, since: datetime, before: datetime, bat
 def forget_journals(connection: Connection, before: datetime, batch_max: int) -> int:
     """Forget a batch of what else is old; return how many rows."""
     return connection.scalar(_FORGET_JOURNALS, {"before": before, "batch_max": batch_max}) or 0
-
-
-def sizes(connection: Connection) -> list[TableSize]:
-    """Return the sizes of our tables, the largest first."""
-    return [TableSize(*row) for row in connection.execute(_SIZES)]

@@ -31,6 +31,7 @@ from sqlalchemy import Connection, TextClause, text
 from outbox_worker.database import acts
 from outbox_worker.database.acts import Deed, Instruction
 from outbox_worker.database.engine import engine, explained
+from outbox_worker.database.round_states import STATES, RoundState
 from outbox_worker.errors import DatabaseUnavailable
 
 Outcome = Literal["done", "failed", "stopped"]
@@ -43,32 +44,6 @@ _SETTINGS = {
     "tcp_keepalives_interval": "5",
     "tcp_keepalives_count": "4",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class RoundState:
-    """A round's row, with what the server says of it at `read_at`."""
-
-    round: str
-    enabled_at: datetime | None
-    done_for: datetime | None
-    began_at: datetime | None
-    succeeded_at: datetime | None
-    try_count: int
-    done_count: int
-    failed_count: int
-    crashed_count: int
-    paused_at: datetime | None
-    pause_reason: str | None
-    read_at: datetime
-    is_running: bool
-
-    @property
-    def fresh_s(self) -> float | None:
-        """How long ago it last succeeded, or was switched on; None where it is switched off."""
-        if self.enabled_at is None:
-            return None
-        return (self.read_at - max(self.enabled_at, self.succeeded_at or self.enabled_at)).total_seconds()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,19 +63,8 @@ class Run:
 # The lock of a round is a hash of its name in a space of its own: "roun" in ASCII is 1919907182.
 _TAKE = text("select pg_try_advisory_lock(1919907182, hashtext(:round))")
 
-_READ = text("""
-select it.round, it.enabled_at, it.done_for, it.began_at, it.succeeded_at, it.try_count, it.done_count, it.failed_count,
-       it.crashed_count, it.paused_at, it.pause_reason, clock_timestamp() as read_at,
-       exists (
-           select from pg_locks held
-           where held.locktype = 'advisory' and held.classid = 1919907182 and held.objsubid = 2 and held.granted
-             and held.objid = (hashtext(it.round)::bigint & 4294967295)::oid
-             and held.database = (select oid from pg_database where datname = current_database())
-       ) as is_running
-from outbox.round it
-where it.round = coalesce(:round, it.round)
-order by it.round
-""")
+_ALL = text(STATES + "order by it.round")
+_ONE = text(STATES + "where it.round = :round")
 
 _ENABLE = text("""
 update outbox.round it
@@ -171,7 +135,7 @@ limit :count_max
 
 def read(connection: Connection) -> list[RoundState]:
     """Return all rounds."""
-    return [RoundState(*row) for row in connection.execute(_READ, {"round": None})]
+    return [RoundState(*row) for row in connection.execute(_ALL)]
 
 
 def runs(connection: Connection, name: str, count_max: int) -> list[Run]:
@@ -218,7 +182,7 @@ class Hold:
 
     def read(self) -> RoundState:
         """Return the round's row as it is now that nobody else can begin a run."""
-        [row] = self._ask(_READ, round=self._name)
+        [row] = self._ask(_ONE, round=self._name)
         return RoundState(*row)
 
     def begin(self, planned_for: datetime) -> None:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, LiteralString
 
-from sqlalchemy import text
+from psycopg import Connection
+from psycopg.rows import dict_row
 
-from outbox_worker.database import customers, sync_runs
-from outbox_worker.database.engine import engine, explained, transaction
-from outbox_worker.database.sync_runs import SyncRun
+from outbox_worker.database.connecting import look
+from outbox_worker.database.sync_record import LATEST, LATEST_DONE, SyncRun, run_of
 
-_UNSETTLED = text("""
+UNSTORED = "select kind, count(*) from outbox.unstored_client where decision is null group by kind order by kind"
+_UNSETTLED = """
 select count(*) from outbox.client
 where history_sent_at is null or balance_sent_at is null or released_at is null
-""")
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,15 +32,21 @@ class SyncFiguresReader:
     """Reads the figures whenever asked, each time by a connection of its own."""
 
     def __init__(self, conninfo: str, application_name: str) -> None:
-        self._engine = engine(conninfo, application_name=application_name)
+        self._conninfo, self._application_name = conninfo, application_name
 
     def __call__(self) -> SyncFigures:
         """Raise DatabaseUnavailable, or SchemaMismatch where there is no outbox that this role may read."""
-        with explained(), transaction(self._engine) as connection:
-            latest = sync_runs.latest(connection)
+        with look(self._conninfo, self._application_name) as connection:
+            latest = _run(connection, LATEST)
+            [(unsettled_count,)] = connection.execute(_UNSETTLED)
             return SyncFigures(
-                sync_runs.latest(connection, done=True),
+                _run(connection, LATEST_DONE),
                 latest is not None and latest.problem is not None,
-                customers.kept_counts(connection),
-                connection.scalar(_UNSETTLED) or 0,
+                dict(connection.execute(UNSTORED).fetchall()),
+                unsettled_count,
             )
+
+
+def _run(connection: Connection[Any], statement: LiteralString) -> SyncRun | None:
+    row = connection.cursor(row_factory=dict_row).execute(statement).fetchone()
+    return None if row is None else run_of(row)

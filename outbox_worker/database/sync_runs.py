@@ -2,58 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
-from typing import Any
 
-from sqlalchemy import Connection, Row, text
+from sqlalchemy import Connection, text
 
+from outbox_worker.database.sync_record import COLUMNS, LATEST, LATEST_DONE, NAMES, Counts, SyncRun, run_of
 
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """What a run has done."""
-
-    page_count: int = 0
-    read_count: int = 0
-    created_count: int = 0
-    changed_count: int = 0
-    linked_count: int = 0
-    history_count: int = 0
-    balance_count: int = 0
-    released_count: int = 0
-    expired_count: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class SyncRun:
-    """A run. Without `ended_at` it is to be gone on with."""
-
-    sync_run_id: int
-    begun_at: datetime
-    ended_at: datetime | None
-    since: datetime | None
-    cursor: str | None
-    watermark: datetime | None
-    problem: str | None
-    customer_count: int
-    counts: Counts
-
-
-_NAMES = [field.name for field in fields(Counts)]
-_COLUMNS = ", ".join(_NAMES)
-_RUN = f"sync_run_id, begun_at, ended_at, since, cursor, watermark, problem, customer_count, {_COLUMNS}"
-
-_LATEST = text(f"select {_RUN} from outbox.sync_run order by sync_run_id desc limit 1")  # noqa: S608  # our names
-_LATEST_DONE = text(
-    f"select {_RUN} from outbox.sync_run where ended_at is not null order by sync_run_id desc limit 1"  # noqa: S608
-)
+_LATEST, _LATEST_DONE = text(LATEST), text(LATEST_DONE)
 _BEGIN = text(f"""
 insert into outbox.sync_run (since, customer_count)
 select :since, (select count(*) from outbox.customer_phone)
-returning {_RUN}
+returning {COLUMNS}
 """)  # noqa: S608
 _ADD = text(
-    f"update outbox.sync_run set {', '.join(f'{name} = {name} + :{name}' for name in _NAMES)}"  # noqa: S608
+    f"update outbox.sync_run set {', '.join(f'{name} = {name} + :{name}' for name in NAMES)}"  # noqa: S608
     " where sync_run_id = :sync_run_id"
 )
 _MOVE = text("""
@@ -86,7 +48,7 @@ where ended_at is null
 def latest(connection: Connection, *, done: bool = False) -> SyncRun | None:
     """Return the latest run, or the latest that came to its end."""
     row = connection.execute(_LATEST_DONE if done else _LATEST).first()
-    return None if row is None else _run(row)
+    return None if row is None else run_of(row._asdict())
 
 
 def next_run(connection: Connection, *, whole: bool) -> SyncRun:
@@ -108,13 +70,13 @@ def begin(connection: Connection, *, whole: bool) -> SyncRun:
         return before
     since = before.watermark if before is not None and not whole else None
     row = connection.execute(_BEGIN, {"since": since}).one()
-    return _run(row)
+    return run_of(row._asdict())
 
 
 def add(connection: Connection, run: SyncRun, counts: Counts) -> None:
     """Count what this transaction does."""
     if counts != Counts():
-        connection.execute(_ADD, {name: getattr(counts, name) for name in _NAMES} | {"sync_run_id": run.sync_run_id})
+        connection.execute(_ADD, {name: getattr(counts, name) for name in NAMES} | {"sync_run_id": run.sync_run_id})
 
 
 def move(
@@ -134,9 +96,3 @@ def stop(connection: Connection, run: SyncRun, problem: str, *, begins_again: bo
 def end(connection: Connection, run: SyncRun, overlap: timedelta) -> None:
     """Write down that all was read, and move the watermark; the next run reads the last `overlap` again."""
     connection.execute(_END, {"overlap": overlap, "sync_run_id": run.sync_run_id})
-
-
-def _run(row: Row[Any]) -> SyncRun:
-    values = row._asdict()
-    counts = Counts(**{name: values.pop(name) for name in _NAMES})
-    return SyncRun(**values, counts=counts)

@@ -16,7 +16,7 @@ from typing import Any
 import psycopg
 
 from outbox_worker.database import backlog
-from outbox_worker.database.engine import engine, transaction
+from outbox_worker.database.connecting import look
 from outbox_worker.demo.world import World
 from outbox_worker.errors import OutboxWorkerError
 
@@ -94,10 +94,9 @@ def _words(stage: World) -> str:
 
 
 def _until_settled(stage: World) -> None:
-    eye = engine(stage.worker_url, application_name="outbox-worker demo")
     give_up_at_s = monotonic() + SETTLE_S_MAX
     while monotonic() < give_up_at_s:
-        with transaction(eye) as connection:
+        with look(stage.worker_url, "outbox-worker demo") as connection:
             found = backlog.read(connection)
         if not found.count("pending") and not found.count("in_doubt"):
             return

@@ -6,22 +6,23 @@ from bisect import insort
 from collections.abc import Mapping
 from dataclasses import dataclass
 from time import monotonic
+from typing import Any
 
-from sqlalchemy import Connection, Engine, text
+from psycopg import Connection
 
 from outbox_worker.database import backlog
-from outbox_worker.database.engine import transaction
+from outbox_worker.database.connecting import look
 from outbox_worker.demo.control import Control, read_body
 from outbox_worker.demo.sandbox.ledger import Effect
 from outbox_worker.demo.shop import Replay
 from outbox_worker.records import Action, Outcome
 
-_UNIDENTIFIED = text("select count(*) from outbox.addressee where chosen_as is null")
-_COUNTS = text(
-    "select (select count(*) from outbox.event) as events, count(*) filter (where verdict = :delivered) as delivered,"
-    " count(*) filter (where verdict = :retried) as retried, count(*) filter (where outcome = :in_doubt) as doubts"
-    " from outbox.attempt"
-).bindparams(delivered=Action.ACKNOWLEDGE, retried=Action.RETRY, in_doubt=Outcome.IN_DOUBT)
+_UNIDENTIFIED = "select count(*) from outbox.addressee where chosen_as is null"
+_COUNTS = """
+select (select count(*) from outbox.event), count(*) filter (where verdict = %s), count(*) filter (where verdict = %s),
+       count(*) filter (where outcome = %s)
+from outbox.attempt
+"""
 
 
 class Latencies:
@@ -90,8 +91,8 @@ class Progress:
 class Observer:
     """Looks at the outbox, the tills and InBoost's stand-in."""
 
-    def __init__(self, engine: Engine, control: Control, replay: Replay, sale_count: int) -> None:
-        self._engine = engine
+    def __init__(self, conninfo: str, control: Control, replay: Replay, sale_count: int) -> None:
+        self._conninfo = conninfo
         self._replay = replay
         self._sale_count = sale_count
         self._latencies = Latencies(control, replay.commits)
@@ -101,23 +102,24 @@ class Observer:
         """Read everything once."""
         self._latencies.update()
         committed_count = self._replay.committed_count  # first: what is captured later can only be more
-        with transaction(self._engine) as connection:
+        with look(self._conninfo, "outbox-worker demo") as connection:
             return self._progress(connection, committed_count)
 
-    def _progress(self, connection: Connection, committed_count: int) -> Progress:
+    def _progress(self, connection: Connection[Any], committed_count: int) -> Progress:
         # In the order of an order's way: what is not to be identified any more is in the backlog, or was delivered; and
         # when that is empty, what was delivered is all among the counts.
-        unidentified_count = connection.scalar(_UNIDENTIFIED) or 0
+        [(unidentified_count,)] = connection.execute(_UNIDENTIFIED)
         status = backlog.read(connection)
-        counts = connection.execute(_COUNTS).one()
+        [counts] = connection.execute(_COUNTS, (Action.ACKNOWLEDGE, Action.RETRY, Outcome.IN_DOUBT))
+        event_count, delivered_count, retried_count, doubt_count = counts
         return Progress(
             elapsed_s=monotonic() - self._began_s,
             sale_count=self._sale_count,
             committed_count=committed_count,
-            event_count=counts.events,
-            delivered_count=counts.delivered,
-            retried_count=counts.retried,
-            doubt_count=counts.doubts,
+            event_count=event_count,
+            delivered_count=delivered_count,
+            retried_count=retried_count,
+            doubt_count=doubt_count,
             in_doubt_count=status.count("in_doubt"),
             pending_count=status.count("pending"),
             held_count=status.count("held"),

@@ -21,7 +21,7 @@ from outbox_worker import logs
 from outbox_worker.database import clients as database
 from outbox_worker.database import directory, mapping_keys, sync_runs, unstored
 from outbox_worker.database.engine import explained
-from outbox_worker.database.sync_runs import Counts, SyncRun
+from outbox_worker.database.sync_record import Counts, SyncRun
 from outbox_worker.database.sync_session import SyncSession
 from outbox_worker.errors import OutboxWorkerError, SyncStopped, Unrecordable
 from outbox_worker.inboost.listing import Page

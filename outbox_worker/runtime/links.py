@@ -11,7 +11,7 @@ import structlog
 from outbox_worker import logs
 from outbox_worker.database import settlement as database
 from outbox_worker.database.mapping_keys import MappingKeys
-from outbox_worker.database.sync_runs import Counts
+from outbox_worker.database.sync_record import Counts
 from outbox_worker.database.sync_session import SyncSession
 from outbox_worker.errors import OutboxWorkerError, Unrecordable
 from outbox_worker.runtime.reconciliation import outlasts_recorders

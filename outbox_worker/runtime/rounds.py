@@ -19,7 +19,8 @@ import structlog
 from outbox_worker import logs
 from outbox_worker.database import rounds as database
 from outbox_worker.database.engine import engine, explained, single_statements, transaction
-from outbox_worker.database.rounds import Hold, Outcome, RoundState
+from outbox_worker.database.round_states import RoundState
+from outbox_worker.database.rounds import Hold, Outcome
 from outbox_worker.errors import OutboxWorkerError, RunningElsewhere, SchemaMismatch
 from outbox_worker.rules.timetable import Timetable, due_at
 

@@ -25,14 +25,45 @@ def test_every_command_explains_itself(name: str) -> None:
     assert "Usage: " in shown.output
 
 
+HEAVY = {"aiohttp", "phonenumbers", "psycopg", "pycurl", "pydantic", "requests", "rich", "sqlalchemy"}
+
+
+def loaded_after(code: str) -> set[str]:
+    """Return which heavy libraries a process has loaded that has run this."""
+    code += "\nimport sys; print(*sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    return HEAVY & set(ran.stdout.split())
+
+
 def test_the_list_of_commands_is_shown_without_importing_any_of_them() -> None:
     code = (
-        "import sys; from click.testing import CliRunner; from outbox_worker.cli import group\n"
-        "print(CliRunner().invoke(group, ['--help']).output)\n"
-        "assert not {'psycopg', 'sqlalchemy', 'pycurl', 'aiohttp', 'pydantic'} & set(sys.modules)"
+        "from click.testing import CliRunner; from outbox_worker.cli import COMMANDS, group\n"
+        "shown = CliRunner().invoke(group, ['--help']).output; assert all(name in shown for name in COMMANDS)"
     )
-    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
-    assert all(name in shown.stdout for name in COMMANDS)
+    assert loaded_after(code) == set()
+
+
+def test_a_shell_is_told_what_commands_there_are_without_importing_any_of_them() -> None:
+    code = (
+        "from click.shell_completion import ShellComplete; from outbox_worker.cli import COMMANDS, group\n"
+        "told = ShellComplete(group, {}, 'outbox-worker', '_X').get_completions([], '')\n"
+        "assert {it.value: it.help for it in told} == COMMANDS"
+    )
+    assert loaded_after(code) == set()
+
+
+@pytest.mark.parametrize(
+    ("name", "needed"),
+    [
+        ("run", {"psycopg", "pycurl", "pydantic", "rich"}),
+        ("sandbox", {"aiohttp"}),
+        ("status", {"psycopg", "pydantic", "rich"}),
+        ("web", {"aiohttp", "psycopg", "pydantic", "rich"}),
+    ],
+)
+def test_a_command_loads_what_it_needs_and_no_more(name: str, needed: set[str]) -> None:
+    """rich comes with structlog; SQLAlchemy is loaded by the commands that change something, and by rounds."""
+    assert loaded_after(f"import outbox_worker.cli.{name}") <= needed
 
 
 def test_the_version_is_told() -> None:

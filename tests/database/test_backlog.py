@@ -8,10 +8,9 @@ from time import monotonic
 from typing import Any
 
 import pytest
-from sqlalchemy import text
 
 from outbox_worker.database import backlog
-from outbox_worker.database.engine import engine, transaction
+from outbox_worker.database.connecting import look
 from tests.sql.till import Connect, Session, add_customer, sell
 
 NOTHING_IS_DUE = ("held", "dead", "waiting")
@@ -23,7 +22,7 @@ def dba(connect: Connect) -> Session:
 
 
 def read(url: str) -> backlog.Status:
-    with transaction(engine(url, application_name="test")) as connection:
+    with look(url, "test") as connection:
         return backlog.read(connection)
 
 
@@ -128,9 +127,8 @@ def test_to_read_what_is_open_costs_no_more_the_more_waits(database_url: str, db
         dba.execute(FILL, {"state": state, "count": 25_000})
     if analyzed == "after":
         dba.execute("analyze outbox.delivery")
-    with transaction(engine(database_url, application_name="test")) as connection:
-        explained = text(f"explain (analyze, format json) {backlog._OPEN}").bindparams(open_max=backlog.OPEN_MAX)
-        [plan] = connection.scalar(explained) or [{}]
+    explained = f"explain (analyze, format json) {backlog._OPEN}"
+    [[[plan]]] = dba.execute(explained, {"open_max": backlog.OPEN_MAX}).fetchall()
     assert sum(_rows_read(plan["Plan"])) == backlog.OPEN_MAX
 
 

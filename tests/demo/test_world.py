@@ -13,7 +13,6 @@ import psycopg
 import pytest
 import requests
 
-from outbox_worker.database.engine import engine
 from outbox_worker.demo import books, customers, purchases, sales, shop
 from outbox_worker.demo.progress import Observer, Progress
 from outbox_worker.demo.verdict import judge
@@ -39,7 +38,7 @@ def invite(stage: World, planned: list[sales.Sale], seed: int) -> dict[str, int]
 def replay(stage: World, planned: list[sales.Sale], seed: int) -> Progress:
     """Sell everything, and wait until it is delivered."""
     with shop.Replay(stage.shop_url, planned, invite(stage, planned, seed), rate=0) as replay:
-        observer = Observer(engine(stage.worker_url, application_name="test"), stage.control, replay, len(planned))
+        observer = Observer(stage.worker_url, stage.control, replay, len(planned))
         give_up_at_s = monotonic() + SECONDS_MAX
         while not (replay.is_over() and (progress := observer.look()).is_settled):
             stage.processes.check()

@@ -9,9 +9,9 @@ from prometheus_client import REGISTRY
 
 from outbox_worker import metrics
 from outbox_worker.database.backlog import DestinationStatus, Status
-from outbox_worker.database.rounds import RoundState
+from outbox_worker.database.round_states import RoundState
 from outbox_worker.database.sync_figures import SyncFigures
-from outbox_worker.database.sync_runs import Counts, SyncRun
+from outbox_worker.database.sync_record import Counts, SyncRun
 from outbox_worker.runtime.customer_gauges import CustomerGauges
 from outbox_worker.runtime.gauges import BacklogGauges
 

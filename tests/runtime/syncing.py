@@ -8,7 +8,7 @@ from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
 
-from outbox_worker.database.sync_runs import SyncRun
+from outbox_worker.database.sync_record import SyncRun
 from outbox_worker.demo.sandbox import SandboxServer
 from outbox_worker.inboost.client import Client
 from outbox_worker.inboost.listing import Listing
