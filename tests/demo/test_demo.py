@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,13 @@ SECONDS_MAX = 100
 CLEAN = "none lost, none duplicated, none out of order, none unknown, none altered"
 CDNOW_IF_HERE = [f"--purchases={CDNOW}"] if CDNOW.is_file() else []
 needs_cdnow = pytest.mark.skipif(not CDNOW.is_file(), reason=f"the CDNOW data set is not at {CDNOW}")
+
+
+def command_lines() -> Iterator[bytes]:
+    """Return what every process of this machine was started with; any of them may end while we look."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            yield path.read_bytes()
 
 
 class Demo:
@@ -59,8 +67,8 @@ class Demo:
 
     def left_behind(self) -> list[str]:
         """List files, and processes that were started with a path among them."""
-        commands = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
-        return [*map(str, self.place.iterdir()), *(str(each) for each in commands if str(self.place).encode() in each)]
+        ours = (str(each) for each in command_lines() if str(self.place).encode() in each)
+        return [*map(str, self.place.iterdir()), *ours]
 
     def remove(self) -> None:
         if self.process.poll() is None:

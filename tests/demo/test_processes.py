@@ -32,7 +32,7 @@ def is_running(pid: int) -> bool:
     """A zombie runs no more, even where nobody reaps it."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return False
 
 

@@ -182,6 +182,8 @@ def test_with_on_hold_wait_the_lane_stays_until_a_person_resolves_it(world: Worl
         world.shop.buy(customer)
     world.inboost.put_faults("purchase_webhook:reset_after:count=1")
     worker = world.start({"relay.on_hold": "wait"})
+    world.until(lambda: world.states().get("held") == 1, "the hold")
+    world.do("notify outbox")  # what follows is found by the next full look; this asks for it now
     world.until(lambda: world.states() == {"held": 1, "waiting": 2}, "the lane to stay")
     world.until_asleep(worker)
     assert len(requests_of(world, "purchase_webhook")) == 1
@@ -205,6 +207,7 @@ def test_a_redirect_pauses_the_destination_and_nothing_follows_it(world: World) 
     assert not requests_of(world, "unknown")
     world.inboost.put_faults()
     world.do("update outbox.destination set paused_at = null, pause_reason = null")
+    world.do("notify outbox")
     assert_settled(world)
     assert len(requests_of(world, "accrual_webhook")) == seen + 5
 

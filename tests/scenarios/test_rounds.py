@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -17,15 +18,17 @@ WITH_ROUNDS = {"rounds.enabled": True, "rounds.customer_sync.enabled": False}
 
 def companion(worker: Worker) -> int | None:
     """Return the process id of a worker's companion, once it has begun."""
-    threads = Path(f"/proc/{worker.process.pid}/task").iterdir()
-    children = [child for thread in threads for child in (thread / "children").read_text().split()]
-    return int(children[0]) if children else None
+    for thread in Path(f"/proc/{worker.process.pid}/task").iterdir():
+        with suppress(FileNotFoundError, ProcessLookupError):  # a thread that has just ended
+            for child in (thread / "children").read_text().split():
+                return int(child)
+    return None
 
 
 def is_alive(pid: int) -> bool:
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return False
     return state != "Z"
 
