@@ -157,8 +157,8 @@ class WideLog:
         if _stream is None:
             getattr(self._log, level)(event, **line)
         elif _GRAVITY[level] >= _threshold(self._name):
-            head: dict[str, Any] = {"time": now, "level": level, "event": event}
-            self._kept.append(_encode(head | dict(protect(None, level, {**self._bound, **line}))))
+            head = {"time": now, "level": level, "event": event}
+            self._kept.append(_encode({**head, **protect(None, level, {**self._bound, **line})}))
 
     def flush(self) -> None:
         """Let the lines out that were kept."""
@@ -182,8 +182,9 @@ def _as_json_text(logger: WrappedLogger, name: str, line: EventDict) -> str:
 
 def protect(logger: WrappedLogger, name: str, line: EventDict) -> EventDict:
     """Mask phones and blot out secrets in every value of a line. A processor for structlog."""
-    for key in line.keys() - _LEGIBLE:
-        line[key] = _treatment(key)(line[key])
+    for key, value in line.items():
+        if key not in _LEGIBLE:
+            line[key] = _treatment(key)(value)
     return line
 
 

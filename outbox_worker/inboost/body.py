@@ -126,4 +126,4 @@ def raw(value: object) -> msgspec.Raw:
 def instant(moment: datetime) -> msgspec.Raw:
     """Return an instant in RFC 3339; in UTC, because a session's zone must not make two attempts differ."""
     in_utc = moment.astimezone(UTC) if moment.utcoffset() else moment
-    return msgspec.Raw(b'"' + in_utc.isoformat().encode() + b'"')
+    return msgspec.Raw(_encode(in_utc).replace(b"Z", b"+00:00"))  # as PostgreSQL writes those of the payload

@@ -50,8 +50,11 @@ def decide(situation: Situation, policy: Policy) -> Verdict:
     return _RULES[situation.outcome](situation, policy)
 
 
+_ACKNOWLEDGED = Verdict(Action.ACKNOWLEDGE, standing=Standing.WELL)
+
+
 def _acknowledge(situation: Situation, policy: Policy) -> Verdict:
-    return Verdict(Action.ACKNOWLEDGE, standing=Standing.WELL)
+    return _ACKNOWLEDGED
 
 
 def _not_sent(situation: Situation, policy: Policy) -> Verdict:

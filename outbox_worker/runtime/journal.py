@@ -18,8 +18,6 @@ from outbox_worker.records import Action, Conclusion, Outcome
 
 # prometheus_client looks a label set up anew each time, at the price of a log line; the sets are few.
 _attempts = cache(metrics.attempts.labels)
-_request_seconds = cache(metrics.request_seconds.labels)
-_delivered_seconds = cache(metrics.delivered_seconds.labels)
 
 LEVELS: dict[Action, Level] = {
     Action.ACKNOWLEDGE: "info",
@@ -52,11 +50,13 @@ class Journal:
             "verdict": verdict.action,
         }
         if exchange is not None:
-            _request_seconds(claim.operation).observe(exchange.took_us / 1e6)
-            line |= {"status": exchange.status, "evidence": exchange.evidence, "took_us": exchange.took_us}
+            metrics.request_seconds.observe(claim.operation, exchange.took_us / 1e6)
+            line["status"] = exchange.status
+            line["evidence"] = exchange.evidence
+            line["took_us"] = exchange.took_us
         if verdict.action is Action.ACKNOWLEDGE:
             lag_s = (now - claim.recorded_at).total_seconds()
-            _delivered_seconds(claim.operation).observe(lag_s)
+            metrics.delivered_seconds.observe(claim.operation, lag_s)
             line["lag_ms"] = round(lag_s * 1000, 1)
         if verdict.reason:
             line["reason"] = verdict.reason

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from random import random
 
 import msgspec
@@ -24,7 +24,7 @@ class Flight(msgspec.Struct, frozen=True):
 
 
 class Judge:
-    """Concludes attempts. This is where the clock is read and chance is drawn for the rules.
+    """Concludes attempts. This is where chance is drawn for the rules.
 
     Of an answer at most `excerpt_max` bytes are kept.
     """
@@ -34,24 +34,24 @@ class Judge:
         self._policy = policy
         self._excerpt_max = excerpt_max
 
-    def answered(self, flight: Flight, exchange: Exchange) -> Conclusion:
-        """Conclude an attempt by what was seen on the wire."""
+    def answered(self, flight: Flight, exchange: Exchange, now: datetime) -> Conclusion:
+        """Conclude an attempt by what was seen on the wire until `now`."""
         claim = flight.claim
         outcome = classify(exchange, claim.purpose, self._profile.operations[claim.operation].meanings)
-        situation = self._situation(claim, outcome, flight.begun_at, _reason(outcome, exchange), exchange=exchange)
+        situation = self._situation(claim, outcome, flight.begun_at, now, _reason(outcome, exchange), exchange)
         return self._conclusion(situation, exchange, flight.digest)
 
-    def unsendable(self, claim: Claim, error: Unsendable) -> Conclusion:
+    def unsendable(self, claim: Claim, error: Unsendable, now: datetime) -> Conclusion:
         """Conclude an attempt for which there is nothing to send."""
-        situation = self._situation(claim, Outcome.UNSENDABLE, datetime.now(UTC), str(error), waits=error.waits)
+        situation = self._situation(claim, Outcome.UNSENDABLE, now, now, str(error), waits=error.waits)
         return self._conclusion(situation)
 
-    def gone(self, claim: Claim, claimed_at: datetime) -> Conclusion:
+    def gone(self, claim: Claim, claimed_at: datetime, now: datetime) -> Conclusion:
         """Conclude the attempt of a worker that is gone: it may have been sent, and may have been acted upon."""
         outcome = Outcome.NO_FINDING if claim.purpose == "inquire" else Outcome.IN_DOUBT
         return self._conclusion(
             self._situation(
-                claim, outcome, claimed_at, "the worker that claimed it is gone, or was stopped for too long"
+                claim, outcome, claimed_at, now, "the worker that claimed it is gone, or was stopped for too long"
             )
         )
 
@@ -60,12 +60,12 @@ class Judge:
         claim: Claim,
         outcome: Outcome,
         begun_at: datetime,
+        now: datetime,
         reason: str,
-        *,
         exchange: Exchange | None = None,
+        *,
         waits: bool = False,
     ) -> Situation:
-        now = datetime.now(UTC)
         return Situation(
             claim=claim,
             outcome=outcome,

@@ -159,13 +159,14 @@ class Relay:
     # What happened → what to do → to be written down.
 
     def _conclude_finished(self) -> None:
+        now, now_s = datetime.now(UTC), monotonic()
         for flight, exchange in self._wire.finished():
-            self._conclude(self._judge.answered(flight, exchange))
+            self._conclude(self._judge.answered(flight, exchange, now), now, now_s)
 
-    def _conclude(self, conclusion: Conclusion) -> None:
+    def _conclude(self, conclusion: Conclusion, now: datetime, now_s: float) -> None:
         self._in_flight.pop(conclusion.claim.lane, None)
-        self._backlog.move_on(conclusion, monotonic())
-        self._journal.concluded(conclusion, datetime.now(UTC))
+        self._backlog.move_on(conclusion, now_s)
+        self._journal.concluded(conclusion, now)
         self._over.append(conclusion)
 
     # A turn with the database.
@@ -261,17 +262,17 @@ class Relay:
             self._doorbell.sleep_beside(now_s)
 
     def _send_claimed(self) -> None:
-        for _ in range(min(len(self._unsent), SEND_MAX)):
-            self._send(*self._unsent.popleft())
-
-    def _send(self, claim: Claim, deadline_s: float) -> None:
         now = datetime.now(UTC)
+        for _ in range(min(len(self._unsent), SEND_MAX)):
+            self._send(*self._unsent.popleft(), now)
+
+    def _send(self, claim: Claim, deadline_s: float, now: datetime) -> None:
         try:
             request = self._profile.request(claim, now)
             flight = Flight(claim, hashlib.sha256(request.body).digest(), now)
             self._wire.start(request, flight, deadline_s)
         except Unsendable as error:
-            self._conclude(self._judge.unsendable(claim, error))
+            self._conclude(self._judge.unsendable(claim, error, now), now, monotonic())
 
     # Whatever comes first.
 
@@ -318,9 +319,10 @@ class Relay:
         overdue = self._outbox.take_over(self._request_timeout_s + TAKE_OVER_AFTER_S, self._known_lanes())
         if overdue:
             self._survey_at_s = now_s  # there may be more
+        now = datetime.now(UTC)
         for claim, claimed_at in overdue:
-            conclusion = self._judge.gone(claim, claimed_at)
-            self._journal.concluded(conclusion, datetime.now(UTC))
+            conclusion = self._judge.gone(claim, claimed_at, now)
+            self._journal.concluded(conclusion, now)
             self._over.append(conclusion)
 
     def _plan_take_over(self, age_s: float | None, now_s: float) -> None:
