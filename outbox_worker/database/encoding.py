@@ -17,6 +17,7 @@ DOORBELL = 122550254464888  # the word `outbox` in ASCII; sql/install/ring_doorb
 OPEN_STATES = ("pending", "in_doubt")  # of deliveries that are sent or looked up when they are due
 REREAD_MAX = 64  # deliveries of a lane that is read anew
 
+_PURPOSES = {str(purpose): purpose for purpose in Purpose}  # StrEnum looks a value up ten times as slowly
 STATES = {
     Action.ACKNOWLEDGE: None,
     Action.RETRY: "pending",
@@ -73,8 +74,8 @@ def answer_of(turn: Turn, rows: Mapping[str, Sequence[Row]]) -> Answer:
     written = {lane for name in ("accepted", "others") for (lane,) in rows.get(name, ())}
     answer.overtaken = [it for it in turn.conclusions if it.claim.lane not in written]
     answer.claims = [claim_of(row) for row in rows.get("claims", ())]
-    for destination, *due in rows.get("found", ()):
-        answer.found.setdefault(destination, []).append(Due(*due))
+    for destination, delivery_id, lane, due_s in rows.get("found", ()):
+        answer.found.setdefault(destination, []).append(Due(delivery_id, lane, due_s))
     answer.reread = [Due(*row) for row in rows.get("reread", ())]
     answer.destinations = [DestinationState(*row) for row in rows.get("destinations", ())]
     if "foreign" in rows:
@@ -87,7 +88,7 @@ def answer_of(turn: Turn, rows: Mapping[str, Sequence[Row]]) -> Answer:
 def claim_of(row: Sequence[Any]) -> Claim:
     """Return the claim that a row of CLAIM or TAKE_OVER holds."""
     claim_id, lane, delivery_id, number, purpose, *rest = row
-    return Claim(claim_id, lane, delivery_id, number, Purpose(purpose), *rest)
+    return Claim(claim_id, lane, delivery_id, number, _PURPOSES[purpose], *rest)
 
 
 def _sorted_out(conclusions: Sequence[Conclusion]) -> tuple[list[Conclusion], list[Conclusion]]:

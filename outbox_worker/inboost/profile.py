@@ -47,6 +47,8 @@ class Template:
 
     def fill(self, value_of: Callable[[str], str | None]) -> str:
         """Put values, percent-encoded, in the places of their names. Raises Unsendable for what cannot stand there."""
+        if not self.names:
+            return self._pieces[0]
         pieces = self._pieces.copy()
         for index in range(1, len(pieces), 2):
             value = value_of(pieces[index])

@@ -133,6 +133,7 @@ class Transfer(Generic[T]):
         "_header_lines",
         "_kept_connections",
         "_secure",
+        "_url",
         "curl",
         "deadline",
         "method",
@@ -154,6 +155,7 @@ class Transfer(Generic[T]):
         self._body_bytes = 0
         self._departed = False
         self._secure = False
+        self._url = ""
         self.curl = pycurl.Curl()
         self._set_up(settings)
 
@@ -191,7 +193,6 @@ class Transfer(Generic[T]):
         """Make the handle ready for a request."""
         self.token = token
         self.deadline = deadline
-        self._secure = not request.url.startswith("http:")
         self._departed = False
         self._addresses = ()
         self._header_lines.clear()
@@ -199,7 +200,10 @@ class Transfer(Generic[T]):
         self._body_bytes = 0
         self.missed_connection = False
         set_option = self.curl.setopt
-        set_option(pycurl.URL, request.url)
+        if request.url != self._url:
+            self._url = request.url
+            self._secure = not request.url.startswith("http:")
+            set_option(pycurl.URL, request.url)
         set_option(pycurl.HTTPHEADER, (*request.headers, "Expect:"))  # else a long body would wait for "100 Continue"
         set_option(pycurl.TIMEOUT_MS, timeout_ms)
         set_option(pycurl.INFILESIZE_LARGE, len(request.body))

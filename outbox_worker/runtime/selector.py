@@ -23,25 +23,25 @@ class Selector(BaseSelector):
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self._keys: dict[Any, SelectorKey] = {}
-        self._left: set[int] = set()  # unregistered, and the kernel was not told
+        self._left: dict[int, SelectorKey] = {}  # unregistered, and the kernel was not told
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> SelectorKey:
         """Watch a descriptor. Raises KeyError if it is watched already."""
         if fileobj in self._keys:
             raise KeyError(f"descriptor {fileobj} is registered already")
-        mask = _mask(events)
-        if fileobj in self._left:
-            self._left.discard(fileobj)
-            self._tell_again(fileobj, mask)
+        key = self._left.pop(fileobj, None)
+        if key is None:
+            self._epoll.register(fileobj, _mask(events))
         else:
-            self._epoll.register(fileobj, mask)
-        key = self._keys[fileobj] = SelectorKey(fileobj, fileobj, events, data)
+            self._tell_again(fileobj, _mask(events))
+        if key is None or key.events != events or key.data != data:
+            key = SelectorKey(fileobj, fileobj, events, data)
+        self._keys[fileobj] = key
         return key
 
     def unregister(self, fileobj: Any) -> SelectorKey:
         """Watch a descriptor no more. Raises KeyError if it was not."""
-        key = self._keys.pop(fileobj)
-        self._left.add(fileobj)
+        key = self._left[fileobj] = self._keys.pop(fileobj)
         return key
 
     def modify(self, fileobj: Any, events: int, data: Any = None) -> SelectorKey:
@@ -61,9 +61,9 @@ class Selector(BaseSelector):
             if key is None:
                 self._let_go(descriptor)
                 continue
-            events = (EVENT_READ if mask & _NOT_WRITE else 0) | (EVENT_WRITE if mask & _NOT_READ else 0)
-            if events & key.events:
-                ready.append((key, events & key.events))
+            events = ((EVENT_READ if mask & _NOT_WRITE else 0) | (EVENT_WRITE if mask & _NOT_READ else 0)) & key.events
+            if events:
+                ready.append((key, events))
         return ready
 
     def close(self) -> None:
@@ -83,7 +83,7 @@ class Selector(BaseSelector):
             self._epoll.register(descriptor, mask)
 
     def _let_go(self, descriptor: int) -> None:
-        self._left.discard(descriptor)
+        self._left.pop(descriptor, None)
         with suppress(FileNotFoundError):
             self._epoll.unregister(descriptor)
 
