@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
+from functools import lru_cache, partial
 
 import psycopg
 from sqlalchemy import Connection, Engine, create_engine, exc
@@ -23,16 +23,24 @@ def engine(
 ) -> Engine:
     """Return an engine that opens a connection for each use and keeps none: these uses are seconds or minutes apart.
 
-    What it is told is what `connect` takes.
+    What it is told is what `connect` takes. Asked for again it is the same engine: what a new one asks the server
+    before its first use is asked once.
     """
+    return _engine(conninfo, application_name, statement_timeout_s, tuple(settings.items()))
+
+
+@lru_cache(maxsize=32)
+def _engine(
+    conninfo: str, application_name: str, statement_timeout_s: float, settings: tuple[tuple[str, str], ...]
+) -> Engine:
     creator = partial(
         connect,
         conninfo,
         application_name=application_name,
         statement_timeout_s=statement_timeout_s,
-        settings=settings,
+        settings=dict(settings),
     )
-    return create_engine("postgresql+psycopg://", creator=creator, poolclass=NullPool)
+    return create_engine("postgresql+psycopg://", creator=creator, poolclass=NullPool, use_native_hstore=False)
 
 
 @contextmanager

@@ -32,8 +32,11 @@ class Backlog:
         self._losses: dict[int, int] = {}  # claims in a row that did not succeed, by lane
         self._unfinished = False  # the last look did not come to the end
 
-    def plan(self, turn: Turn, now_s: float, *, claim: bool, look: bool) -> None:
-        """Put into the turn what was learned of destinations, what may be claimed, and where to look."""
+    def plan(self, turn: Turn, now_s: float, *, claim: bool, look: bool, claim_found: bool = True) -> None:
+        """Put into the turn what was learned of destinations, what may be claimed, and where to look.
+
+        Unless `claim_found` is False, what a look finds is claimed as it is found.
+        """
         self._told, self._verdicts = self._verdicts, {}
         notes = (self._note(name, verdicts) for name, verdicts in sorted(self._told.items()))  # the order of locks
         turn.notes = [note for note in notes if note is not None]
@@ -42,6 +45,8 @@ class Backlog:
             return
         for destination in self._destinations.values():
             self._plan(turn, destination, now_s, look=look)
+        if not claim_found:
+            turn.fresh.clear()
 
     def fresh(self, now_s: float) -> list[Look]:
         """Return where to claim what will be new."""

@@ -89,8 +89,8 @@ class Identification:
         if session.is_silent:
             self._wait(session, SILENT_S)
         elif session.arm():
-            if not self.work(session):
-                self._wait(session, self._sleep_s())
+            while not (self._stop.is_set() or self.work(session) or self._wait(session, self._sleep_s())):
+                pass  # nothing waits and nothing has rung
             session.disarm()
         else:
             self._wait(session, min(self._sleep_s(), COMPANY_S) if session.somebody_sleeps() else REFUSED_S)
@@ -219,11 +219,13 @@ class Identification:
     def _sleep_s(self) -> float:
         return self._waiting_look.wait_s() if self._waiting_look.is_wanted else ASLEEP_S
 
-    def _wait(self, session: BellSession, seconds: float) -> None:
+    def _wait(self, session: BellSession, seconds: float) -> bool:
+        """Wait for so long, or until it rings; tell whether it did."""
         until_s = monotonic() + seconds
         while not self._stop.is_set() and (left_s := until_s - monotonic()) > 0:
             if session.wait(min(left_s, STOP_S)):
-                return
+                return True
+        return False
 
 
 def _batches(orders: Sequence[Order]) -> Iterator[Sequence[Order]]:

@@ -180,7 +180,8 @@ class Relay:
         turn = Turn(conclusions=self._over, survey_but=self._known_lanes() if now_s >= self._survey_at_s else None)
         idle = self._backlog.is_idle(now_s)
         looks = not self.is_stopping and self._doorbell.plan(turn, now_s, rang=self._outbox.rang, idle=idle)
-        self._backlog.plan(turn, now_s, claim=not self.is_stopping, look=looks)
+        expects_nothing = idle and self._doorbell.armed and not self._outbox.rang  # the slow poll, a safety net
+        self._backlog.plan(turn, now_s, claim=not self.is_stopping, look=looks, claim_found=not expects_nothing)
         if not turn:
             return
         if looks and (self._outbox.rang or (idle and not turn.arm)):

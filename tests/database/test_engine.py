@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from sqlalchemy import text
 
-from outbox_worker.database.engine import session
+from outbox_worker.database.engine import engine, session
 from outbox_worker.errors import DatabaseUnavailable, SchemaMismatch
 
 
@@ -24,6 +24,13 @@ def test_a_statement_sees_what_was_committed_before_it_whatever_the_database_has
     )
     with session(database_url, "test") as connection:
         assert connection.scalar(text("show transaction_isolation")) == "read committed"
+
+
+def test_the_engine_of_a_use_is_made_once(database_url: str) -> None:
+    made = engine(database_url, application_name="test", settings={"jit": "off"})
+    assert engine(database_url, application_name="test", settings={"jit": "off"}) is made
+    assert engine(database_url, application_name="test", settings={"jit": "on"}) is not made
+    assert engine(database_url, application_name="test", statement_timeout_s=1, settings={"jit": "off"}) is not made
 
 
 def test_a_database_without_the_schema_is_a_schema_mismatch(empty_database_url: str) -> None:

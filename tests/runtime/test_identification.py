@@ -346,6 +346,28 @@ def test_it_sleeps_with_the_bell_in_no_transaction_and_is_woken_by_a_sale(
     assert identification.ASLEEP_S > 10
 
 
+def test_while_nothing_rings_it_looks_now_and_then_and_keeps_the_bell(
+    conninfo: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(identification, "ASLEEP_S", 0.01)
+    stop = threading.Event()
+    it = Identification(conninfo, IdentificationTerms("UA", TERMS.links), stop)
+    with BellSession(conninfo, "outbox-worker identification") as session:
+        asked: list[str] = []
+        call = session.call
+
+        def note(function: Callable[..., object], *arguments: object, **words: object) -> object:
+            asked.append(getattr(function, "__name__", ""))
+            if asked.count("unidentified") == 5:
+                stop.set()
+            return call(function, *arguments, **words)
+
+        monkeypatch.setattr(session, "call", note)
+        it.run_once(session)
+    assert asked.count("unidentified") == 5
+    assert asked.count("_ask") == 2, "the bell is taken once and given back once"
+
+
 def test_who_ordered_as_a_customer_once_is_found_again_by_what_was_left_then(
     dba: Session, work: Work, customer_of_anna: int
 ) -> None:

@@ -224,6 +224,22 @@ def test_a_sleeping_worker_asks_the_database_once_a_second_at_most(world: World)
     assert world.request_count() == 0
 
 
+def test_the_slow_poll_of_a_sleeping_relay_finds_what_did_not_ring_and_claims_it_in_the_next_turn(
+    world: World, relay: Relay, forgetful: type[ForgetfulOutbox]
+) -> None:
+    turns: list[Turn] = []
+    forgetful.loses = staticmethod(lambda turn, answer: turns.append(turn) is not None)
+    run_until(relay, lambda: relay._doorbell.armed and not relay._asked)
+    world.do("create or replace function outbox.ring_doorbell() returns void language sql as ''")
+    world.shop.accrue(world.shop.customer())
+    turns.clear()
+    relay._doorbell._look_at_s = 0.0
+    run_until(relay, lambda: turns)
+    assert turns[0].looks and not turns[0].fresh, "two statements where one is enough, for nothing nearly always"
+    run_until(relay, lambda: is_done(world))
+    assert_settled(world)
+
+
 def test_a_lane_goes_on_when_the_answer_to_the_turn_that_claimed_its_next_delivery_is_lost(
     world: World, relay: Relay, forgetful: type[ForgetfulOutbox]
 ) -> None:
