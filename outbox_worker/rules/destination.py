@@ -7,6 +7,8 @@ from math import inf
 from outbox_worker.rules.lanes import Lanes
 from outbox_worker.rules.reading import Reading
 
+HOUSES_AHEAD = 4
+
 
 class Destination:
     """A destination with `slots` requests in flight at most, from this worker.
@@ -44,9 +46,14 @@ class Destination:
         return room if self.at_once is None else min(room, self.at_once)
 
     def look_max(self, batch: int) -> int:
-        """Return how many deliveries to read ahead now: none while half of what may be known is known."""
+        """Return how many deliveries to read ahead now.
+
+        None while half of what may be known is known, or heads are ready for so many full houses: what is read later
+        is what other workers have left.
+        """
         room = self.lanes.room
-        return 0 if self.paused or room < len(self.lanes) else min(room, batch)
+        has_enough = room < len(self.lanes) or self.lanes.ready_count >= HOUSES_AHEAD * self._slots
+        return 0 if self.paused or has_enough else min(room, batch)
 
     @property
     def _owed_s(self) -> float:

@@ -44,6 +44,16 @@ def test_it_reads_ahead_while_less_than_half_of_what_may_be_known_is_known() -> 
     assert it.look_max(100) == 0
 
 
+def test_it_reads_no_further_ahead_than_for_some_full_houses_so_that_it_does_not_read_what_others_deliver() -> None:
+    it = destination(slots=2, total_max=1000)
+    it.lanes.admit(Due(number, lane=number, due_s=0.0) for number in range(1, 8))
+    assert it.look_max(100) == 100
+    it.lanes.admit([Due(8, lane=8, due_s=0.0)])
+    assert it.look_max(100) == 0
+    it.lanes.take(1)
+    assert it.look_max(100) == 100
+
+
 def test_there_is_no_work_where_there_is_no_room() -> None:
     it = destination(slots=1)
     it.lanes.admit([Due(1, 1, 0.0)])
