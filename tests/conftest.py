@@ -1,7 +1,7 @@
 """Databases for the tests: one server per process, our schema installed once, a fresh copy of it for each test.
 
-    server ──▶ installed (a template with our schema) ──▶ postgresql, database_url, connect      a copy for each test
-          └──▶ bare (a template without)              ──▶ empty_database, empty_database_url     one for each test
+    server ──▶ installed (a template with our schema) ──▶ database_url, connect      a copy for each test
+          └──▶ template0                              ──▶ empty_database_url         one for each test
     own_server ──▶ a server that the test may kill and start again
 
 OUTBOX_WORKER_TEST_DATABASE, a URL or conninfo of a superuser, has another server used than one that we start, and
@@ -26,11 +26,9 @@ from urllib.parse import quote, urlencode
 import psycopg
 import pytest
 import structlog
-from pytest_postgresql import factories
-from pytest_postgresql.executors import NoopExecutor
-from pytest_postgresql.janitor import DatabaseJanitor
 
 from outbox_worker import logs
+from outbox_worker.database import schema
 from outbox_worker.demo.postgres import PostgresServer
 from outbox_worker.errors import DatabaseUnavailable
 
@@ -60,36 +58,36 @@ class ExternalServer:
 Server = PostgresServer | ExternalServer
 
 
-class Coordinates(NoopExecutor):
-    """Tell pytest-postgresql where the server is and what a test's database is a copy of."""
+class Databases:
+    """Makes and drops the databases of a run, all by one session: one for each would cost as much as a database."""
 
-    def __init__(self, server: Server, dbname: str, copy_of: str | None = None) -> None:
-        super().__init__(
-            host=server.host,
-            port=server.port,
-            user=server.user,
-            password=server.password,
-            options="",
-            dbname=dbname,
-            maintenance_dbname=getattr(server, "maintenance_dbname", "postgres"),
-        )
-        self._copy_of = copy_of or f"{dbname}_template"
+    def __init__(self, server: Server, session: psycopg.Connection) -> None:
+        self._server = server
+        self._session = session
+        # Two checkpoints, which cost next to nothing where nothing is synced, instead of every page in the log.
+        self._strategy = " strategy file_copy" if isinstance(server, PostgresServer) else ""
 
-    @property
-    def template_dbname(self) -> str:
-        return self._copy_of
+    @contextmanager
+    def copy(self, template: str) -> Iterator[str]:
+        """Copy a database for the block; its URL is given."""
+        name = _new_name()
+        self._session.execute(f'create database "{name}" template "{template}"{self._strategy}')
+        try:
+            yield self._server.url(name)
+        finally:
+            self._session.execute(f'drop database "{name}" with (force)')
 
-    def template(self) -> DatabaseJanitor:
-        """Create the template on entry and drop it on exit."""
-        return DatabaseJanitor(
-            host=self.host,
-            port=self.port,
-            user=self.user,
-            password=self.password,
-            dbname=self.template_dbname,
-            maintenance_dbname=self.maintenance_dbname,
-            as_template=True,
-        )
+    @contextmanager
+    def template(self, fill: Callable[[psycopg.Connection], None]) -> Iterator[str]:
+        """Make a database to copy, filled once; its name is given."""
+        name = _new_name()
+        self._session.execute(f'create database "{name}" template template0')
+        try:
+            with psycopg.connect(self._server.url(name)) as session:
+                fill(session)
+            yield name
+        finally:
+            self._session.execute(f'drop database "{name}" with (force)')
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -124,34 +122,36 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
-def installed(server: Server) -> Iterator[NoopExecutor]:
-    """Install our schema and the reference accounting into a template, once."""
-    coordinates = Coordinates(server, _name_of_this_run())
-    with coordinates.template() as template:
-        with _alone(server):
-            template.load(_install)
-        yield coordinates
+def databases(server: Server) -> Iterator[Databases]:
+    with psycopg.connect(server.url(), autocommit=True) as session:
+        yield Databases(server, session)
 
 
 @pytest.fixture(scope="session")
-def bare(server: Server) -> NoopExecutor:
-    return Coordinates(server, _name_of_this_run(), copy_of="template0")
+def installed(server: Server, databases: Databases) -> Iterator[str]:
+    """Install our schema and the reference accounting into a template, once."""
 
+    def install(session: psycopg.Connection) -> None:
+        with _alone(server):
+            schema.install(session)
+            schema.install_reference(session)
 
-postgresql = factories.postgresql("installed")
-empty_database = factories.postgresql("bare")
+    with databases.template(install) as name:
+        yield name
 
 
 @pytest.fixture
-def database_url(server: Server, postgresql: psycopg.Connection) -> str:
-    """The URL of the test's own copy of the installed database."""
-    return server.url(postgresql.info.dbname)
+def database_url(databases: Databases, installed: str) -> Iterator[str]:
+    """The URL of the test's own copy of the installed database, for a superuser."""
+    with databases.copy(installed) as url:
+        yield url
 
 
 @pytest.fixture
-def empty_database_url(server: Server, empty_database: psycopg.Connection) -> str:
+def empty_database_url(databases: Databases) -> Iterator[str]:
     """The URL of a database of the test's own with nothing of ours in it."""
-    return server.url(empty_database.info.dbname)
+    with databases.copy("template0") as url:
+        yield url
 
 
 @pytest.fixture
@@ -203,7 +203,7 @@ def _external_server() -> ExternalServer:
         return ExternalServer(info.host, info.port, info.user, info.password, info.dbname)
 
 
-def _name_of_this_run() -> str:
+def _new_name() -> str:
     return f"outbox_test_{secrets.token_hex(8)}"
 
 
@@ -213,11 +213,3 @@ def _alone(server: Server) -> Iterator[None]:
     with psycopg.connect(server.url(), autocommit=True) as session:
         session.execute("select pg_advisory_lock(%s)", [INSTALL_LOCK])
         yield
-
-
-def _install(*, autocommit: bool, **coordinates: Any) -> None:
-    from outbox_worker.database import schema
-
-    with psycopg.connect(autocommit=autocommit, **coordinates) as session:
-        schema.install(session)
-        schema.install_reference(session)

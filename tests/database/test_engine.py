@@ -14,13 +14,12 @@ from outbox_worker.errors import DatabaseUnavailable, SchemaMismatch
 
 
 def test_a_statement_sees_what_was_committed_before_it_whatever_the_database_has_as_its_default(
-    database_url: str, postgresql: psycopg.Connection[Any]
+    database_url: str, connect: Callable[..., psycopg.Connection[Any]]
 ) -> None:
-    postgresql.autocommit = True
-    postgresql.execute(
-        psycopg.sql.SQL("alter database {} set default_transaction_isolation = 'repeatable read'").format(
-            psycopg.sql.Identifier(postgresql.info.dbname)
-        )
+    superuser = connect()
+    database = psycopg.sql.Identifier(superuser.info.dbname)
+    superuser.execute(
+        psycopg.sql.SQL("alter database {} set default_transaction_isolation = 'repeatable read'").format(database)
     )
     with session(database_url, "test") as connection:
         assert connection.scalar(text("show transaction_isolation")) == "read committed"

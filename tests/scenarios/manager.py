@@ -6,7 +6,7 @@ import socket
 
 from tests.scenarios.waiting import until
 
-WATCHDOG_S = 3.0  # as WatchdogSec=3s would have it
+WATCHDOG_S = 1.0  # as WatchdogSec=1s would have it
 
 
 class Systemd:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -11,11 +10,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 
 from outbox_worker.demo.sandbox import SandboxServer, Settings
-from tests.conftest import Coordinates, Server
+from tests.conftest import Databases
 from tests.scenarios.waiting import until
 from tests.scenarios.worker import REPOSITORY
 from tests.scenarios.world import World
@@ -83,20 +81,12 @@ def _client(number: int) -> dict[str, Any]:
 
 
 @pytest.fixture
-def undisturbed(
-    server: Server, installed: Coordinates, worker_login: dict[str, str], tmp_path: Path, portal: Any
-) -> Any:
+def undisturbed(databases: Databases, installed: str, worker_login: dict[str, str], tmp_path: Path, portal: Any) -> Any:
     """What a sync leaves that nobody disturbs."""
-    name = f"outbox_test_{secrets.token_hex(8)}"
-    with psycopg.connect(server.url(), autocommit=True) as session:
-        session.execute(f'create database "{name}" template "{installed.template_dbname}"')
-        try:
-            with closing(World(server.url(name), worker_login, tmp_path, portal)) as world:
-                world.do(BEFORE)
-                assert _sync(world).wait(60) == 0
-                return _state(world)
-        finally:
-            session.execute(f'drop database "{name}" with (force)')
+    with databases.copy(installed) as url, closing(World(url, worker_login, tmp_path, portal)) as world:
+        world.do(BEFORE)
+        assert _sync(world).wait(60) == 0
+        return _state(world)
 
 
 @pytest.fixture

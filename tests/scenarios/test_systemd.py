@@ -115,7 +115,7 @@ def test_a_start_without_a_database_asks_for_more_time_and_is_not_ready(
 
 
 def test_a_worker_that_hangs_does_not_feed_the_watchdog(world: World, systemd: Systemd) -> None:
-    worker = world.start(environment=systemd.environment)
+    worker = world.start({"relay.poll_interval": 0.5}, systemd.environment)  # then its loop goes round so often
     systemd.until_heard(WATCHDOG="1")
     worker.freeze()
     fed, frozen_at = systemd.count("WATCHDOG"), time.monotonic()

@@ -11,9 +11,8 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
-from pytest_postgresql.executors import NoopExecutor
 
-from tests.conftest import Server
+from tests.conftest import Databases, Server
 from tests.web.service import Service
 
 
@@ -28,13 +27,10 @@ def web_login(server: Server, installed: object) -> Iterator[dict[str, str]]:
 
 
 @pytest.fixture(scope="session")
-def shared_url(server: Server, installed: NoopExecutor) -> Iterator[str]:
+def shared_url(databases: Databases, installed: str) -> Iterator[str]:
     """A copy of the installed database for all tests that only ask."""
-    dbname = f"web_{secrets.token_hex(8)}"
-    with psycopg.connect(server.url(), autocommit=True) as session:
-        session.execute(f'create database "{dbname}" template "{installed.template_dbname}"')
-        yield server.url(dbname)
-        session.execute(f'drop database "{dbname}" with (force)')
+    with databases.copy(installed) as url:
+        yield url
 
 
 @pytest.fixture(scope="session")
