@@ -72,7 +72,9 @@ set local role outbox_owner;
 \ir install/identity_cluster.sql
 \ir install/identity_keep.sql
 \ir install/identity_look.sql
+\ir install/identity_asked.sql
 \ir install/identity_known.sql
+\ir install/identity_add.sql
 \ir install/identity_lock_all.sql
 \ir install/identity_join_clusters.sql
 \ir install/identity_identify.sql

@@ -253,7 +253,8 @@ class Identify(Section):
     tokens_file: Path | None = Field(default=None, examples=['"identify_tokens"'])
     """The file that holds them, one on each line."""
     connections: Connections = 8
-    """Connections to the database for what is new: so many are worked on at once. One more answers what is known."""
+    """Connections to the database for what waits for others, as a join of clusters does. Two more answer what is known,
+    and add what is new."""
     body_max: Bytes = 16_384
     """Bytes of a request's body."""
     requests_per_second: RequestRate = 1000

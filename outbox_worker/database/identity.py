@@ -1,7 +1,8 @@
 """identity.identify for many callers at once, by a few connections, each with a task of its own.
 
     identify(…) ──▶ one reader: identity.known(…), for all who wait at that moment ──▶ answered, if nothing is new
-                                                └──▶ writers: identity.identify(…), each a transaction of its own
+                        └──▶ one adder: identity.add(…), for all who wait ──▶ answered, if nobody stands in the way
+                                 └──▶ writers: identity.identify(…), each a transaction of its own
 
 To identify twice is to identify once, so what a lost connection leaves unanswered is asked again on another one.
 """
@@ -12,6 +13,7 @@ import asyncio
 import random
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -27,13 +29,15 @@ from outbox_worker.rules.asking import Ask
 
 IDENTIFY = "select identity.identify($1, $2, $3)"
 KNOWN = "select place, answer from identity.known($1, $2, $3) where answer is not null"
-TOGETHER_MAX = 64  # questions that the reader takes at once
+ADD = "select place, answer from identity.add($1, $2, $3)"
+TOGETHER_MAX = 64  # questions that the reader or the adder takes at once
 SETTINGS = {"statement_timeout": "5000"}  # ms: what waits longer than that for others is told to come again
 ANSWER_S_MAX = 8.0
 WAITING_MAX = 1000  # questions; more are told at once to come again
 RECONNECT_S = (0.2, 5.0)  # the first wait and the longest
 TRIES_MAX = 2
 
+_TOO_LATE = DatabaseUnavailable(f"no connection answered within {ANSWER_S_MAX:.0f} seconds")
 _LATER = (errors.QueryCanceled, errors.LockNotAvailable, errors.DeadlockDetected, errors.ReadOnlySqlTransaction)
 
 
@@ -58,13 +62,14 @@ class _Question:
 
 
 class Identity:
-    """Answers from `open` to `close`, with `connection_count` connections for what is new and one for what is known."""
+    """Answers from `open` to `close`; `connection_count` connections are for what waits for others, besides two."""
 
     def __init__(self, conninfo: str, connection_count: int) -> None:
         self._conninfo = conninfo
         self._connection_count = connection_count
         self._questions: asyncio.Queue[_Question] = asyncio.Queue()
         self._additions: asyncio.Queue[_Question] = asyncio.Queue()
+        self._others: asyncio.Queue[_Question] = asyncio.Queue()
         self._tasks: list[asyncio.Task[None]] = []
         self._connected_count = 0
         self._log: Any = structlog.get_logger("outbox_worker.web")
@@ -78,9 +83,11 @@ class Identity:
         """Connect, however long that takes. Raises SchemaMismatch when there is no identify to call."""
         first = await self._connect()
         await _require_version(first)
-        self._tasks = [asyncio.create_task(self._keep_at_it(self._answer_known, first))]
+        read = partial(_answer_together, KNOWN, self._questions, self._additions)
+        add = partial(_answer_together, ADD, self._additions, self._others)
+        self._tasks = [asyncio.create_task(self._keep_at_it(read, first)), asyncio.create_task(self._keep_at_it(add))]
         for _ in range(self._connection_count):
-            self._tasks.append(asyncio.create_task(self._keep_at_it(self._answer_new)))
+            self._tasks.append(asyncio.create_task(self._keep_at_it(self._answer_alone)))
 
     async def close(self) -> None:
         """Disconnect; what is not answered yet is cancelled."""
@@ -93,15 +100,19 @@ class Identity:
 
         Raises Unreadable when nothing was given, DatabaseUnavailable when it may work later.
         """
-        if not self.is_ready or self._questions.qsize() + self._additions.qsize() >= WAITING_MAX:
+        if not self.is_ready or self._waiting_count >= WAITING_MAX:
             raise DatabaseUnavailable("the database is away, or too much waits for it")
         question = _Question((ask.email, ask.phone, ask.phone_normal))
         self._questions.put_nowait(question)
+        patience = asyncio.get_running_loop().call_later(ANSWER_S_MAX, _refuse, question, _TOO_LATE)
         try:
-            async with asyncio.timeout(ANSWER_S_MAX):
-                return await question.answer
-        except TimeoutError:
-            raise DatabaseUnavailable(f"no connection answered within {ANSWER_S_MAX:.0f} seconds") from None
+            return await question.answer
+        finally:
+            patience.cancel()
+
+    @property
+    def _waiting_count(self) -> int:
+        return self._questions.qsize() + self._additions.qsize() + self._others.qsize()
 
     async def _keep_at_it(self, answer: Answering, connection: Connection | None = None) -> None:
         while True:
@@ -116,34 +127,11 @@ class Identity:
                 self._connected_count -= 1
             connection = None
 
-    async def _answer_known(self, connection: Connection) -> None:
-        """Answer those who bring nothing new, until the connection is lost; hand the others on."""
+    async def _answer_alone(self, connection: Connection) -> None:
+        """Answer questions one by one, waiting for whoever holds what they need, until the connection is lost."""
         cursor = _cursor(connection)
         while True:
-            questions = [await self._questions.get()]
-            while not self._questions.empty() and len(questions) < TOGETHER_MAX:
-                questions.append(self._questions.get_nowait())
-            try:
-                await cursor.execute(
-                    KNOWN, [list(each) for each in zip(*(it.values for it in questions), strict=True)], prepare=True
-                )
-                answers = dict(await cursor.fetchall())
-            except psycopg.Error:
-                # Whatever it was, each is asked again for itself, and told what there is to tell.
-                answers = {}
-            for place, question in enumerate(questions, 1):
-                if place not in answers:
-                    self._additions.put_nowait(question)
-                elif not question.answer.done():
-                    question.answer.set_result(answers[place])
-            if connection.closed:
-                raise psycopg.OperationalError("the server closed it")
-
-    async def _answer_new(self, connection: Connection) -> None:
-        """Answer questions one by one until the connection is lost."""
-        cursor = _cursor(connection)
-        while True:
-            question = await self._additions.get()
+            question = await self._others.get()
             if question.answer.done():  # who asked has gone
                 continue
             try:
@@ -161,7 +149,7 @@ class Identity:
     def _ask_again(self, question: _Question) -> None:
         question.try_count += 1
         if question.try_count < TRIES_MAX:
-            self._additions.put_nowait(question)
+            self._others.put_nowait(question)
         else:
             _refuse(question, DatabaseUnavailable("the connection was lost twice"))
 
@@ -186,6 +174,31 @@ class Identity:
         )
         connection.adapters.register_loader("json", _AsItCame)
         return connection
+
+
+async def _answer_together(
+    statement: str, asked: asyncio.Queue[_Question], left: asyncio.Queue[_Question], connection: Connection
+) -> None:
+    """Answer all who wait by one statement, until the connection is lost; hand those on that it has no answer for."""
+    cursor = _cursor(connection)
+    while True:
+        questions = [await asked.get()]
+        while not asked.empty() and len(questions) < TOGETHER_MAX:
+            questions.append(asked.get_nowait())
+        try:
+            values = [list(each) for each in zip(*(it.values for it in questions), strict=True)]
+            await cursor.execute(statement, values, prepare=True)
+            answers = dict(await cursor.fetchall())
+        except psycopg.Error:
+            # Whatever it was, each is asked again for itself, and told what there is to tell.
+            answers = {}
+        for place, question in enumerate(questions, 1):
+            if place not in answers:
+                left.put_nowait(question)
+            elif not question.answer.done():
+                question.answer.set_result(answers[place])
+        if connection.closed:
+            raise psycopg.OperationalError("the server closed it")
 
 
 def _cursor(connection: Connection) -> psycopg.AsyncRawCursor[Any]:

@@ -14,6 +14,8 @@ import hashlib
 import hmac
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
 from math import ceil
 from time import monotonic, perf_counter
 from typing import Any
@@ -24,6 +26,7 @@ from aiohttp import web
 
 from outbox_worker import metrics
 from outbox_worker.errors import ConfigurationError, DatabaseUnavailable, Unreadable
+from outbox_worker.logs import WideLog
 from outbox_worker.rules import asking
 from outbox_worker.rules.asking import Ask
 from outbox_worker.rules.rate import Rate
@@ -35,6 +38,8 @@ STOP_S_MAX = 10.0  # what is under way at a stop may take so long
 COME_AGAIN_S = 1
 
 Answer = Callable[[Ask], Awaitable[bytes]]
+
+_requests = cache(metrics.identify_requests.labels)  # to look a label set up anew costs as much as a line of the log
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +64,8 @@ class IdentifyServer:
         self._rate = Rate(terms.requests_per_s_max)
         self._description = msgspec.json.encode(openapi.document(terms.body_bytes_max, wants_token=bool(terms.tokens)))
         self._log: Any = structlog.get_logger("outbox_worker.web")
+        self._lines = WideLog("outbox_worker.web")
+        self._lines_wait = False
         self._runner = web.AppRunner(self._application(), access_log=None, shutdown_timeout=STOP_S_MAX)
 
     @property
@@ -81,6 +88,7 @@ class IdentifyServer:
     async def stop(self) -> None:
         """Listen no more, and finish what is under way."""
         await self._runner.cleanup()
+        self._lines.flush()
 
     def _application(self) -> web.Application:
         application = web.Application(middlewares=[self._watched], client_max_size=self._terms.body_bytes_max)
@@ -95,17 +103,24 @@ class IdentifyServer:
         begun_s = perf_counter()
         response = await self._told(request, handler)
         took_s = perf_counter() - begun_s
-        metrics.identify_requests.labels(response.status).inc()
+        _requests(response.status).inc()
         metrics.identify_seconds.observe(took_s)
-        self._log.info(
-            "request",
-            method=request.method,
-            path=request.path,
-            status=response.status,
-            client=request.remote,
-            took_us=round(took_s * 1e6),
-        )
+        line = {
+            "method": request.method,
+            "path": request.path,
+            "status": response.status,
+            "client": request.remote,
+            "took_us": round(took_s * 1e6),
+        }
+        self._lines.write("info", "request", line, datetime.now(UTC))
+        if not self._lines_wait:
+            self._lines_wait = True
+            asyncio.get_running_loop().call_soon(self._let_lines_out)
         return response
+
+    def _let_lines_out(self) -> None:
+        self._lines_wait = False
+        self._lines.flush()
 
     async def _told(
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -135,8 +150,11 @@ class IdentifyServer:
         refusal = self._refusal(request)
         if refusal is not None:
             return refusal
-        async with asyncio.timeout(BODY_S_MAX):
+        if request.content.is_eof():  # it came along with the head, as small ones do
             body = await request.read()
+        else:
+            async with asyncio.timeout(BODY_S_MAX):
+                body = await request.read()
         answer = await self._answer(asking.read(body, self._terms.phone_region))
         return web.Response(body=answer, content_type="application/json")
 

@@ -18,6 +18,7 @@
 --      additions to one cluster go one after another, and each answers with all before it;
 --   5. a join takes identity's lock exclusively, holding nothing else (an addition that turns out to be a join gives its
 --      locks back first: those of a subtransaction that fails are released), and looks again.
+-- identity.add takes the same locks for many at once; it waits for none of them, and so stands in no circle of those that do.
 -- To look again means to see what was committed meanwhile, so whatever is written needs READ COMMITTED. One call in a
 -- transaction of its own: a second in the same transaction comes with the locks of the first, and two such can meet in a
 -- deadlock.

@@ -8,13 +8,6 @@ set enable_seqscan = off set enable_bitmapscan = off set plan_cache_mode = force
 as $$
 begin
     return query
-    select asked.place, (identity.look(asked.email_key, asked.phone_key)).answer
-    from (
-        select q.place, identity.email_key(identity.given(q.email)) as email_key,
-               case when identity.given(q.phone) is not null
-                    then coalesce(identity.given(q.phone_normal), identity.given(q.phone)) end as phone_key
-        from unnest(emails, phones, phone_normals) with ordinality q (email, phone, phone_normal, place)
-        offset 0  -- so that each key is worked out once
-    ) asked;
+    select a.place, (identity.look(a.email_key, a.phone_key)).answer from identity.asked(emails, phones, phone_normals) a;
 end
 $$;

@@ -29,8 +29,8 @@ revoke all on all functions in schema identity from public;
 grant usage on schema identity to outbox_worker, outbox_identify;
 grant usage on schema outbox to outbox_identify;
 grant execute on function outbox.schema_version() to outbox_identify;
-grant execute on function identity.identify(text, text, text), identity.known(text[], text[], text[])
-    to outbox_worker, outbox_identify;
+grant execute on function identity.identify(text, text, text), identity.known(text[], text[], text[]),
+    identity.add(text[], text[], text[]) to outbox_worker, outbox_identify;
 grant select on identity.contact to outbox_worker;
 grant execute on function identity.given(text), identity.email_key(text) to outbox_worker;
 grant execute on function outbox.erase_events(text[], text[], text[]), outbox.erase_clients(text[]) to outbox_worker;

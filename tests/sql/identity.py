@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 from tests.sql.till import Session, value
@@ -33,6 +34,14 @@ def identify(
 ) -> Contact:
     statement = "select identity.identify(%s::text, %s::text, %s::text)"
     return Contact.of(value(session, statement, email, phone, normal))
+
+
+def add(session: Session, asks: Sequence[Ask]) -> dict[Ask, Contact]:
+    """Add what can be added of these at once; return the answers to those."""
+    emails, phones = [email for email, _ in asks], [phone for _, phone in asks]
+    statement = "select place, answer from identity.add(%s::text[], %s::text[], %s::text[])"
+    told = session.execute(statement, [emails, phones, [None] * len(asks)]).fetchall()
+    return {asks[place - 1]: Contact.of(answer) for place, answer in sorted(told, key=itemgetter(0))}
 
 
 def contacts(session: Session) -> list[tuple[Any, ...]]:

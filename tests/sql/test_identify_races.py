@@ -14,7 +14,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.sql.identity import Ask, Contact, broken, clusters, components, contacts, identify
+from tests.sql.identity import Ask, Contact, add, broken, clusters, components, contacts, identify
 from tests.sql.till import Connect, Session, beside, until, until_waiting, value
 
 
@@ -205,15 +205,26 @@ def test_however_often_they_ask(dba: Session, database_url: str, seed: int) -> N
 
 
 def run_at_random(dba: Session, url: str, *, seed: int, values: int, count: int) -> None:
-    """Let eight sessions ask at random; hold every answer and the end against the oracle."""
+    """Let eight sessions ask at random, four of them many at once; hold all answers and the end against the oracle."""
     asked: list[list[Ask]] = [_asks(Random(f"{seed} {number}"), values, count) for number in range(8)]  # noqa: S311
 
-    def ask_all(asks: list[Ask]) -> list[tuple[Ask, Contact]]:
+    def ask_each(asks: list[Ask]) -> list[tuple[Ask, Contact]]:
         with closing(psycopg.connect(url, autocommit=True)) as session:
             return [(ask, identify(session, *ask)) for ask in asks]
 
+    def ask_together(asks: list[Ask]) -> list[tuple[Ask, Contact]]:
+        told: list[tuple[Ask, Contact]] = []
+        with closing(psycopg.connect(url, autocommit=True)) as session:
+            for begin in range(0, len(asks), 10):
+                some = asks[begin : begin + 10]
+                added = add(session, some)
+                told += added.items()
+                told += [(ask, identify(session, *ask)) for ask in some if ask not in added]
+        return told
+
     with ThreadPoolExecutor(len(asked)) as threads:
-        told = [pair for pairs in threads.map(ask_all, asked) for pair in pairs]
+        ways = [ask_each, ask_together] * (len(asked) // 2)
+        told = [pair for pairs in threads.map(lambda way, asks: way(asks), ways, asked) for pair in pairs]
     assert not broken(dba)
     expected = components(ask for ask, _ in told)
     assert clusters(dba) == expected

@@ -57,6 +57,7 @@ OF_NO_WEB_PROCESS = [
     "select outbox.erase_events('{}', '{}', '{}')",
     "select identity.lock_all()",
     "select identity.cluster(1)",
+    "select identity.asked('{}', '{}', '{}')",
     "select from integration.customer",
     "set role outbox_worker",
 ]
@@ -166,6 +167,7 @@ def test_the_web_process_may_identify_and_nothing_else(login: Login) -> None:
     assert not allowed(web, OF_NO_WEB_PROCESS)
     assert value(web, "select identity.identify('a@b.c', null) #>> '{contact,emails,0}'") == "a@b.c"
     assert value(web, "select count(*) from identity.known(array['a@b.c'], array[null], array[null])") == 1
+    assert value(web, "select count(*) from identity.add(array['b@b.c'], array[null], array[null])") == 1
     assert value(web, "select outbox.schema_version()") == schema.VERSION
 
 

@@ -138,7 +138,12 @@ def test_the_log_has_a_line_for_each_request_and_no_contact_detail(service: Serv
     before = len(service.lines())
     service.ask({"email": "secret@x.com", "phoneNumber": "+380671234567"})
     requests.get(f"{service.url}/identify/+380671234567", timeout=5)
-    lines = [line for line in service.lines()[before:] if line["event"] == "request"]
+
+    def requests_told() -> list[dict[str, Any]]:
+        return [line for line in service.lines()[before:] if line["event"] == "request"]
+
+    until(lambda: len(requests_told()) == 2, "both lines")
+    lines = requests_told()
     assert [(line["method"], line["status"]) for line in lines] == [("POST", 200), ("GET", 404)]
     assert lines[0]["path"] == "/identify" and lines[0]["client"] == "127.0.0.1" and lines[0]["took_us"] > 0
     text = service.log.read_text()
