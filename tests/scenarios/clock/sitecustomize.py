@@ -27,7 +27,10 @@ class _Kind(type):
 
 
 class Stepped(_datetime, metaclass=_Kind):
-    """The class of all instants; its own now is off, and returns plain instants."""
+    """The class of all instants; its own now is off. All that it makes are plain ones: some libraries want no others."""
+
+    def __new__(cls, *words: Any, **named: Any) -> Any:
+        return _datetime(*words, **named)
 
     @classmethod
     def now(cls, tz: datetime.tzinfo | None = None) -> Any:
