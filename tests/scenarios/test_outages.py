@@ -203,6 +203,7 @@ def test_a_redirect_pauses_the_destination_and_nothing_follows_it(world: World) 
     assert list(paused(world)) == ["accrual_hook"]
     world.until(lambda: len(requests_of(world, "set_bonus_balance")) == 5, "the other destination to go on")
     world.until_asleep(worker)
+    world.until(lambda: not world.claims(), "every redirect to be written down: each pauses the destination anew")
     seen = len(requests_of(world, "accrual_webhook"))
     assert not requests_of(world, "unknown")
     world.inboost.put_faults()

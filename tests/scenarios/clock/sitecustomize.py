@@ -27,7 +27,7 @@ class _Kind(type):
 
 
 class Stepped(_datetime, metaclass=_Kind):
-    """The class of all instants; its own now is off. All that it makes are plain ones: some libraries want no others."""
+    """The class of all instants; its own now is off. What it makes are plain ones, as libraries want."""
 
     def __new__(cls, *words: Any, **named: Any) -> Any:
         return _datetime(*words, **named)
