@@ -26,6 +26,8 @@ from urllib.parse import quote, urlencode
 import psycopg
 import pytest
 import structlog
+from psycopg import sql
+from pytest_postgresql.janitor import DatabaseJanitor
 
 from outbox_worker import logs
 from outbox_worker.database import schema
@@ -58,36 +60,56 @@ class ExternalServer:
 Server = PostgresServer | ExternalServer
 
 
+class Janitor(DatabaseJanitor):
+    """pytest-postgresql's, working by one session of the run: a session for each step costs as much as a database."""
+
+    def __init__(self, server: Server, session: psycopg.Connection, **of_database: Any) -> None:
+        super().__init__(host=server.host, port=server.port, user=server.user, password=server.password, **of_database)
+        self._server = server
+        self._session = session
+
+    @property
+    def url(self) -> str:
+        """The database's URL, for a superuser."""
+        return self._server.url(self.dbname)
+
+    @contextmanager
+    def cursor(self, dbname: str | None = None) -> Iterator[psycopg.Cursor]:
+        with self._session.cursor() as cursor:
+            yield cursor
+
+    def drop(self) -> None:
+        """Drop it together with whoever is still there: pytest-postgresql's way waits for them to have left."""
+        with self.cursor() as cursor:
+            if self.is_template():
+                cursor.execute(f'alter database "{self.dbname}" with is_template false')
+            cursor.execute(f'drop database "{self.dbname}" with (force)')
+
+    def _build_create_database_sql(self) -> sql.Composed:
+        # Two checkpoints, which cost next to nothing where nothing is synced, instead of every page in the log.
+        strategy = " strategy file_copy" if isinstance(self._server, PostgresServer) else ""
+        return super()._build_create_database_sql() + sql.SQL(strategy)
+
+
 class Databases:
-    """Makes and drops the databases of a run, all by one session: one for each would cost as much as a database."""
+    """Makes the databases of a run."""
 
     def __init__(self, server: Server, session: psycopg.Connection) -> None:
         self._server = server
         self._session = session
-        # Two checkpoints, which cost next to nothing where nothing is synced, instead of every page in the log.
-        self._strategy = " strategy file_copy" if isinstance(server, PostgresServer) else ""
 
     @contextmanager
     def copy(self, template: str) -> Iterator[str]:
         """Copy a database for the block; its URL is given."""
-        name = _new_name()
-        self._session.execute(f'create database "{name}" template "{template}"{self._strategy}')
-        try:
-            yield self._server.url(name)
-        finally:
-            self._session.execute(f'drop database "{name}" with (force)')
+        with Janitor(self._server, self._session, dbname=_new_name(), template_dbname=template) as copied:
+            yield copied.url
 
     @contextmanager
-    def template(self, fill: Callable[[psycopg.Connection], None]) -> Iterator[str]:
+    def template(self, fill: Callable[..., None]) -> Iterator[str]:
         """Make a database to copy, filled once; its name is given."""
-        name = _new_name()
-        self._session.execute(f'create database "{name}" template template0')
-        try:
-            with psycopg.connect(self._server.url(name)) as session:
-                fill(session)
-            yield name
-        finally:
-            self._session.execute(f'drop database "{name}" with (force)')
+        with Janitor(self._server, self._session, dbname=_new_name(), as_template=True) as template:
+            template.load(fill)
+            yield template.dbname
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -131,8 +153,8 @@ def databases(server: Server) -> Iterator[Databases]:
 def installed(server: Server, databases: Databases) -> Iterator[str]:
     """Install our schema and the reference accounting into a template, once."""
 
-    def install(session: psycopg.Connection) -> None:
-        with _alone(server):
+    def install(*, autocommit: bool, **coordinates: Any) -> None:
+        with _alone(server), psycopg.connect(autocommit=autocommit, **coordinates) as session:
             schema.install(session)
             schema.install_reference(session)
 
