@@ -26,6 +26,7 @@ from urllib.parse import quote, urlencode
 import psycopg
 import pytest
 import structlog
+from hypothesis import HealthCheck, settings
 from psycopg import sql
 from pytest_postgresql.janitor import DatabaseJanitor
 
@@ -58,6 +59,10 @@ class ExternalServer:
 
 
 Server = PostgresServer | ExternalServer
+
+# How long an example takes is the machine's affair, not a promise: a busy one would fail where nothing is wrong.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 
 class Janitor(DatabaseJanitor):

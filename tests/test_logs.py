@@ -181,7 +181,7 @@ def test_what_an_operator_searches_for_stays_legible() -> None:
     assert protected(**line) == line
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.dictionaries(st.text(), st.recursive(st.none() | st.text() | st.floats() | st.binary(), st.lists)))
 def test_whatever_is_logged_one_line_of_json_comes_out(fields: dict[str, Any]) -> None:
     line = logs.protect(None, "info", {**fields, "time": "now", "level": "info", "event": "x"})

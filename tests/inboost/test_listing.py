@@ -25,7 +25,7 @@ from outbox_worker.rules.phones import normalise
 TODAY = date(2026, 11, 21)
 READER = PageReader(DEFAULT["list_clients"].fields)
 FIELDS = ("id", "userPhoneNumber", "userName", "lastName", "email", "birth", "source", "profession", "updatedAt")
-BROAD = settings(suppress_health_check=list(HealthCheck), deadline=None, max_examples=100)
+BROAD = settings(suppress_health_check=list(HealthCheck), max_examples=100)
 
 anything: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),

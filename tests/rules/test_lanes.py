@@ -248,5 +248,5 @@ class LanesAgainstTheDatabase(RuleBasedStateMachine):
         assert not any(self.waiting.values())
 
 
-LanesAgainstTheDatabase.TestCase.settings = settings(deadline=None, max_examples=150, stateful_step_count=40)
+LanesAgainstTheDatabase.TestCase.settings = settings(max_examples=150, stateful_step_count=40)
 test_nothing_that_waits_is_ever_stuck = LanesAgainstTheDatabase.TestCase

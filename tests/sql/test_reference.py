@@ -129,7 +129,7 @@ def test_the_remaining_amount_has_the_scale_of_money(dba: Session, customer: int
     assert column(dba, "select remaining::text from integration.bonus_lot order by bonus_lot_id") == ["0.00", "2.00"]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(amounts, expiries, st.booleans()), max_size=12))
 def test_each_redemption_takes_from_the_lots_that_are_there_the_first_to_expire_first(
     dba: Session, entries: list[tuple[Decimal, date | None, bool]]
