@@ -170,6 +170,9 @@ def erase(
         options.confirm_many(f"Erase {output.counted(len(found), 'contact')}?", 2, is_sure=is_sure)
     dropped_count = None
     with session(settings.database.conninfo, "outbox-worker contacts erase") as connection:
+        if not dry_run:
+            database.begin_erasure(connection)
+            found = database.cluster(connection, contact_id=found[0].contact_id, region=region)
         traces = database.traces(connection, found, region)
         customer_ids = database.customers_of(connection, traces.event_ids)
         if not dry_run:

@@ -9,11 +9,13 @@ is refused while a writer is under way that has not rung, or while another worke
 from __future__ import annotations
 
 import select
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import psycopg
 from sqlalchemy import Connection, text
 
-from outbox_worker.database import statements
+from outbox_worker.database import contacts, statements
 from outbox_worker.database.engine import engine
 from outbox_worker.database.long_session import LongSession
 from outbox_worker.errors import DatabaseUnavailable
@@ -48,6 +50,13 @@ class BellSession(LongSession):
         self._driver.add_notify_handler(self._hear)
         self.call(_listen)
         self.is_silent = self.call(_ask, _IS_SILENT)
+
+    @contextmanager
+    def nobody_erased(self) -> Iterator[None]:
+        """Hold off the erasure of customers inside the block. An error ends the session, and the hold with it."""
+        self.call(contacts.hold_off_erasure)
+        yield
+        self.call(contacts.allow_erasure)
 
     def arm(self) -> bool:
         """Have writers ring from now on; False where that cannot be had now. Then look once more before sleeping."""

@@ -19,6 +19,12 @@ from outbox_worker.database.acts import Deed, Instruction
 from outbox_worker.errors import BeingSent, NothingMatched
 from outbox_worker.rules.phones import normalise
 
+_ERASURE = 122550254464893  # the doorbell's key and five
+_BEGIN_ERASURE = text(f"select pg_advisory_xact_lock({_ERASURE})")
+_FOR_AS_LONG_AS_IT_TAKES = text("set local lock_timeout = 0")
+_HOLD_OFF_ERASURE = text(f"select pg_advisory_lock_shared({_ERASURE})")
+_ALLOW_ERASURE = text(f"select pg_advisory_unlock_shared({_ERASURE})")
+
 TAIL = 7  # digits at the end of a phone, the same in every spelling: by them the database looks, by its rules Python
 
 
@@ -81,9 +87,30 @@ def unlink(connection: Connection, contact_id: int, instruction: Instruction) ->
     _record(connection, instruction, "unlink", [contact_id])
 
 
+def begin_erasure(connection: Connection) -> None:
+    """Wait until no worker has orders in its hands that it identifies; none takes any until the transaction ends.
+
+    To come before the look at what there is: what a worker has read and not identified yet would be known anew
+    afterwards. Locks: this one, identity's, deliveries, as nobody who holds one of the others asks for it.
+    """
+    connection.execute(_BEGIN_ERASURE)
+
+
+def hold_off_erasure(connection: Connection) -> None:
+    """Wait until nobody is being erased, however long; nobody is until `allow_erasure`, or the end of the session."""
+    connection.execute(_FOR_AS_LONG_AS_IT_TAKES)
+    connection.execute(_HOLD_OFF_ERASURE)
+
+
+def allow_erasure(connection: Connection) -> None:
+    """Unsay `hold_off_erasure`."""
+    connection.execute(_ALLOW_ERASURE)
+
+
 def erase(connection: Connection, contacts: Sequence[Contact], traces: Traces, instruction: Instruction) -> int:
     """Forget a customer: contacts, and what the outbox has of them. Return how many duties were dropped.
 
+    `begin_erasure` comes first, in the same transaction.
     Raises BeingSent when something is on its way; then nothing is changed once the transaction is rolled back.
     """
     primary = next(it.linked_id or it.contact_id for it in contacts)

@@ -290,6 +290,16 @@ def capture_failures(connection: Connection) -> tuple[int, tuple[str, str] | Non
     return (rows[0][0], (rows[0][1], rows[0][2])) if rows else (0, None)
 
 
+def unidentified(connection: Connection) -> timedelta:
+    """Return how long the oldest order with contact data waits to be identified."""
+    query = text("""
+        select clock_timestamp() - event.recorded_at
+        from outbox.addressee addressee join outbox.event event on event.event_id = addressee.event_id
+        where addressee.identified_at is null order by addressee.delivery_id limit 1
+    """)
+    return connection.scalar(query) or timedelta(0)
+
+
 def routes(connection: Connection) -> list[tuple[str, str, bool]]:
     """Return kind, operation, and whether it is enabled."""
     query = text("select kind, operation, enabled from outbox.route order by kind, operation")

@@ -13,6 +13,7 @@ from enum import StrEnum
 
 SKEW_WARNED = timedelta(seconds=2)
 SKEW_FAILED = timedelta(minutes=5)  # receivers of signed webhooks refuse a timestamp that is further off
+UNIDENTIFIED_MAX = timedelta(minutes=1)  # as the alert has it
 POOLER_REMEDY = "Let [database] url name PostgreSQL itself, not the pooler"
 
 
@@ -251,6 +252,18 @@ def judge_failures(count: int, first: tuple[str, str] | None) -> Finding:
         "captures",
         f"{count} facts could not be recorded when they happened, the first one {first[0]}: {first[1]}. Mend the "
         "mapping or the fact, then run `outbox-worker reconcile`",
+    )
+
+
+def judge_unidentified(waiting: timedelta) -> Finding:
+    """`waiting` is how long the oldest order with contact data waits to be identified; it takes milliseconds."""
+    if waiting <= UNIDENTIFIED_MAX:
+        return well("orders", "no order waits to be identified")
+    return fail(
+        "orders",
+        f"orders with contact data wait to be identified, the oldest for {round(waiting.total_seconds())} s: a worker "
+        "with [rounds] enabled = true does it, so start one; if one runs, its journal says `orders cannot be "
+        "identified` and why",
     )
 
 

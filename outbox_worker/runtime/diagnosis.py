@@ -102,6 +102,7 @@ class Examination:
         if self._has("customer"):
             yield "phones", self._phones
         yield "captures", lambda: judge.judge_failures(*self._ask(seen.capture_failures))
+        yield "orders", lambda: judge.judge_unidentified(self._ask(seen.unidentified))
         yield "routes", lambda: judge.judge_routes(self._ask(seen.routes), self._patient.profile.deliveries)
         yield "clock", self._clock
         yield "snapshots", self._snapshots

@@ -98,13 +98,18 @@ class Identification:
     def work(self, session: BellSession) -> int:
         """Identify what is to be identified, and look after what waits; return how many orders went on."""
         count = 0
-        while not self._stop.is_set() and (orders := session.call(addressees.unidentified, BATCH)):
-            contact_ids = self._identified(session, orders)
-            # Customers first: where their orders go, the orders without a customer of the same people go too.
-            for of_customers in (True, False):
-                of = [n for n, it in enumerate(orders) if (it.customer_id is not None) == of_customers]
-                count += self._address(session, [orders[n] for n in of], [contact_ids[n] for n in of])
+        while not self._stop.is_set() and session.call(addressees.unidentified, 1):
+            with session.nobody_erased():
+                count += self._identify_and_address(session, session.call(addressees.unidentified, BATCH))
         return count + self._look_after(session)
+
+    def _identify_and_address(self, session: BellSession, orders: Sequence[Order]) -> int:
+        count, contact_ids = 0, self._identified(session, orders)
+        # Customers first: where their orders go, the orders without a customer of the same people go too.
+        for of_customers in (True, False):
+            of = [n for n, it in enumerate(orders) if (it.customer_id is not None) == of_customers]
+            count += self._address(session, [orders[n] for n in of], [contact_ids[n] for n in of])
+        return count
 
     # Whose an order is.
 
@@ -199,12 +204,13 @@ class Identification:
         """Look among accounting's customers for e-mail addresses of orders without a phone: of new ones, or hourly."""
         if not ({it.event_id for it in waiting} - self._looked_up and self._email_look.is_due()):
             return
-        with self._email_look:
-            found = session.call(addressees.customers_by_email)
+        with session.nobody_erased():
+            with self._email_look:
+                found = session.call(addressees.customers_by_email)
+            for customer_id, email, phone in found:
+                self._identify(session, self._ask(email, phone))
+                session.call(directory.add, [customer_id], [phone], [normalise(phone, self._terms.region)])
         self._looked_up = {it.event_id for it in waiting}
-        for customer_id, email, phone in found:
-            self._identify(session, self._ask(email, phone))
-            session.call(directory.add, [customer_id], [phone], [normalise(phone, self._terms.region)])
         if found:
             self._waiting_look.soon()
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import threading
 from typing import Any
 
 import pytest
 
+from outbox_worker.database.bell_session import BellSession
+from outbox_worker.runtime.identification import Identification, IdentificationTerms
 from tests.cli.desk import Desk
 from tests.database.rows import PURCHASE, Rows
+from tests.runtime.syncing import TERMS
 from tests.sql.identity import Ask
-from tests.sql.till import Connect, beside, until
+from tests.sql.test_orders import order
+from tests.sql.till import Connect, add_customer, beside, until, value
 
 WHY = ("--reason", "Olena knows her", "--actor", "olena@till")
 PHONE, OTHER = "+380501234567", "+380671112233"
@@ -209,6 +214,36 @@ def test_what_a_relay_claims_while_an_erasure_waits_for_it_is_not_taken_away(
     assert told.status == 3 and "is being sent" in told.err
     assert payload(traced, "purchase:1")["phone"] == PHONE
     assert (traced.state("purchase:2"), traced.acts()) == ("pending", [])
+
+
+def test_an_order_that_is_being_identified_leaves_nothing_of_who_is_erased_meanwhile(
+    desk: Desk, rows: Rows, connect: Connect, database_url: str
+) -> None:
+    """The worker has read the order, and not identified it yet, when its buyer is to be forgotten."""
+    identify(rows, ("anna@x.com", PHONE))
+    dba, in_the_way = connect(), connect()
+    order(dba, add_customer(dba, OTHER), email="anna@x.com", phone="+380931112233")
+    in_the_way.execute("begin; lock table accounting.customer")
+    waiting = (
+        "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+        " and application_name = %s"
+    )
+
+    def let_go() -> None:
+        until(lambda: value(dba, waiting, "outbox-worker contacts erase"), "the erasure to wait")
+        in_the_way.execute("commit")
+
+    with BellSession(database_url, "outbox-worker identification") as session:
+        identification = Identification(database_url, IdentificationTerms("UA", TERMS.links), threading.Event())
+        with beside(lambda: identification.work(session)):
+            until(lambda: value(dba, waiting, "outbox-worker identification"), "the worker to wait")
+            with beside(let_go):
+                told = desk("contacts", "erase", "1", "--yes", *WHY)
+    assert told.status == 0
+    assert (
+        rows.all("select email, phone_number from identity.contact where num_nonnulls(email, phone_number) > 0") == []
+    )
+    assert rows.all("select count(*) from outbox.event where payload ->> 'contact_email' is not null") == [(0,)]
 
 
 def test_to_erase_is_asked_about(desk: Desk, traced: Rows) -> None:

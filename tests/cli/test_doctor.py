@@ -187,6 +187,12 @@ BREAKAGES = {
         "insert into accounting.customer (phone) values ('512-34'), ('n/a 1234567'), (null)",
         ("phones", "fail", "of 3 customers 1 have no phone, 2 one that is none"),
     ),
+    "nobody who identifies orders": (
+        "insert into accounting.purchase (total, contact_email) values (5, 'anna@example.com');"
+        "set constraints all immediate;"
+        "update outbox.event set recorded_at = now() - interval '2 minutes'",
+        ("orders", "fail", "wait to be identified, the oldest for 120 s: a worker with [rounds] enabled = true does"),
+    ),
     "a route switched off": (
         "update outbox.route set enabled = false where operation = 'add_purchase'",
         ("routes", "warn", "add_purchase is configured, and disabled"),
