@@ -77,7 +77,7 @@ def test_a_question_for_the_head_alone_is_answered(server: MonitoringServer) -> 
 def test_a_caller_that_says_nothing_keeps_nobody_waiting_and_is_left(
     server: MonitoringServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(monitoring._Handler, "timeout", 0.2)
+    monkeypatch.setattr(monitoring._Handler, "timeout", monitoring._Handler.timeout / 50)
     address = ("127.0.0.1", int(server.url.rsplit(":", 1)[1]))
     with socket.create_connection(address, timeout=5) as silent, socket.create_connection(address, timeout=5) as slow:
         slow.sendall(b"GET /met")
