@@ -39,6 +39,9 @@ _REFUSALS = (
     "57014",
 )  # SQLSTATEs that a smaller batch, or a later run, may not meet
 
+# What is written over has been read before. Where somebody has changed it since, the change is refused (40001): what a
+# person has just typed is not overwritten by what was decided without knowing it.
+_BEGIN = text("set transaction isolation level repeatable read")
 _STAGE = text("""
 create temporary table if not exists client_stage (
     position integer, client_key text, client_id text, phone text, first_name text, last_name text, birth_date date,
@@ -162,7 +165,8 @@ def differing(connection: Connection, clients: Sequence[Client]) -> list[Client]
 
 
 def stage(connection: Connection, clients: Sequence[Client]) -> None:
-    """Make clients known to the other statements of this transaction, by their position in the list."""
+    """Make clients known to the other statements of this transaction, by their position in the list. It comes first."""
+    connection.execute(_BEGIN)
     connection.execute(_STAGE)
     driver = connection.connection.driver_connection
     assert isinstance(driver, Driver)  # noqa: S101  # always; SQLAlchemy cannot know it

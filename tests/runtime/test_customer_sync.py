@@ -49,6 +49,15 @@ def test_a_client_that_accounting_does_not_know_becomes_a_customer(portal: Any, 
 
 def writes(rows: Rows) -> int:
     """Count all that was ever written to the tables that the sync writes, but for the run itself."""
+    until(
+        lambda: (
+            not rows.all(
+                "select from pg_stat_activity where application_name = 'outbox-worker customers sync'"
+                " and datname = current_database()"
+            )
+        ),
+        "the sync's session to end: it counts what it wrote as it ends",
+    )
     rows.do("select pg_stat_force_next_flush()")
     return int(
         rows.all(
@@ -275,6 +284,30 @@ def test_a_dry_run_says_what_a_run_would_do_and_writes_nothing(
     }
     assert (links(rows), kept(rows), len(customers(rows))) == ([], [], 4)
     assert rows.all("select from outbox.sync_run") == []
+
+
+def test_what_a_till_changes_between_the_look_and_the_change_is_not_overwritten(
+    portal: Any, rows: Rows, run: Sync, connect: Callable[..., psycopg.Connection[Any]]
+) -> None:
+    rows.do("insert into accounting.customer (phone) values ('0501112233')")
+    put(portal, ANNA)
+    till = connect(autocommit=False)
+    till.execute("update accounting.customer set source = 'till', changed_at = now() where customer_id = 1")
+    with ThreadPoolExecutor(1) as pool:
+        syncing = pool.submit(run)
+        until(
+            lambda: rows.all(
+                "select from pg_stat_activity where wait_event_type = 'Lock'"
+                " and application_name = 'outbox-worker customers sync'"
+            ),
+            "the sync to have looked, and to wait for the customer",
+        )
+        till.commit()
+        syncing.result(30)
+    assert [kind for _, kind, _ in kept(rows)] == ["refused"]
+    run()
+    assert (kept(rows), links(rows)) == ([], [("1", "1", "+380501112233")])
+    assert rows.all("select first_name, source from accounting.customer") == [("Anna", "till")]
 
 
 def test_a_till_that_wants_what_the_sync_holds_gets_it_before_anybody_looks_for_a_deadlock(
