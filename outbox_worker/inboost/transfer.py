@@ -201,9 +201,9 @@ class Transfer(Generic[T]):
         self.missed_connection = False
         set_option = self.curl.setopt
         if request.url != self._url:
+            set_option(pycurl.URL, request.url)
             self._url = request.url
             self._secure = not request.url.startswith("http:")
-            set_option(pycurl.URL, request.url)
         set_option(pycurl.HTTPHEADER, (*request.headers, "Expect:"))  # else a long body would wait for "100 Continue"
         set_option(pycurl.TIMEOUT_MS, timeout_ms)
         set_option(pycurl.INFILESIZE_LARGE, len(request.body))
