@@ -262,6 +262,10 @@ def _refused(error: exc.DBAPIError) -> Exception:
     sqlstate = getattr(error.orig, "sqlstate", None) or ""
     if not sqlstate.startswith(_REFUSALS):
         return error
+    if sqlstate == "40001":
+        return Unrecordable(
+            "somebody changed the customer while the sync was at it; nothing to do: the next run decides anew"
+        )
     words = str(error.orig).partition("\n")[0]
     return Unrecordable(f"{words} ({sqlstate})")
 

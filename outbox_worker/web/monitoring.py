@@ -111,7 +111,7 @@ class MonitoringServer:
         except Exception:  # the standard library would write its trace back past the log
             _log.exception("metrics or health could not be told")
             status, kind, body = HTTPStatus.INTERNAL_SERVER_ERROR, PLAIN, b""
-        start(f"{status.value} {status.phrase}", [("Content-Type", kind)])
+        start(f"{status.value} {status.phrase}", [("Content-Type", kind), ("Allow", ", ".join(METHODS))])
         return [] if method == "HEAD" else [body]
 
     def _said(self, method: str, path: str, accept: str) -> tuple[HTTPStatus, str, bytes]:

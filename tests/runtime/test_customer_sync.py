@@ -305,6 +305,8 @@ def test_what_a_till_changes_between_the_look_and_the_change_is_not_overwritten(
         till.commit()
         syncing.result(30)
     assert [kind for _, kind, _ in kept(rows)] == ["refused"]
+    ((reason,),) = rows.all("select reason from outbox.unstored_client")
+    assert "the next run" in reason
     run()
     assert (kept(rows), links(rows)) == ([], [("1", "1", "+380501112233")])
     assert rows.all("select first_name, source from accounting.customer") == [("Anna", "till")]
